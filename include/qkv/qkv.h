@@ -1,0 +1,13 @@
+// Start here. qkv is an exact attention engine: softmax(Q·Kᵀ / √d_k)·V, in O(N) memory, bitwise repeatable, and able to
+// say what each query looked at. The headers, in the order in which they are best read:
+//
+//   tensor.h      views over memory that you own: [batch, heads, tokens, head_dim]
+//   attention.h   attention(), its options, and where the result goes; merge() and weights()
+//   trace.h       what a query looked at: top keys, entropy, received mass, block maps
+//   isa.h         which instruction set runs, and the version
+#pragma once
+
+#include "qkv/attention.h"
+#include "qkv/isa.h"
+#include "qkv/tensor.h"
+#include "qkv/trace.h"

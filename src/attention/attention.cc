@@ -1,0 +1,129 @@
+// attention(): checks the call, cuts it into tasks, hands them to threads.
+#include "qkv/attention.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+
+#include "attention/few.h"
+#include "attention/forward.h"
+#include "attention/panel.h"
+#include "attention/parallel.h"
+#include "attention/problem.h"
+#include "attention/record.h"
+
+namespace qkv {
+namespace {
+
+constexpr std::size_t kMaxPanels = kRowBlock / 8;
+
+// A call that is being worked on.
+struct Call {
+  const kernels::Kernels& kernel;
+  const Problem& problem;
+  const AttentionOutput& output;
+  Rows<float> out;
+};
+
+// Forward for one block of rows and, if a recorder is given, its trace.
+void run_rows(const Call& call, std::int64_t b, std::int64_t h, std::int64_t first, int count,
+              const TraceRecorder* recorder, TraceRecorder::Sums* sums) {
+  const Problem& p = call.problem;
+  const RowBlock block{call.kernel, p, b, h, first, count};
+  const int width = call.kernel.panel;
+  std::array<Panel, kMaxPanels> panels;
+  std::array<PanelResult, kMaxPanels> results;
+  const std::size_t packed_size = static_cast<std::size_t>(p.dim) * static_cast<std::size_t>(width);
+  const std::size_t packed_floats = packed_size * static_cast<std::size_t>(block.panels());
+  float* packed = thread_scratch().floats(packed_floats + forward_scratch_floats(call.kernel, p));
+  for (int i = 0; i < block.panels(); ++i) {
+    Panel& panel = panels[static_cast<std::size_t>(i)];
+    panel = Panel(p, b, h, first + std::int64_t{i} * width, std::min(width, count - i * width));
+    pack_panel(call.kernel, p, panel, packed + static_cast<std::size_t>(i) * packed_size);
+  }
+  forward_rows(block, panels.data(), packed, packed + packed_floats, call.out, results.data());
+  if (call.output.lse.data() != nullptr) {
+    float* lse = call.output.lse.data() + (b * p.heads + h) * p.queries + first;
+    for (int i = 0; i < count; ++i)
+      lse[i] = lse_of(results[static_cast<std::size_t>(i / width)], i % width);
+  }
+  if (recorder != nullptr) recorder->add_rows(block, panels.data(), packed, results.data(), *sums);
+}
+
+// Rows of one task: a whole block, or fewer when there would be too few tasks to share.
+std::int64_t rows_per_task(const Problem& p, int width, int threads) {
+  std::int64_t rows = kRowBlock;
+  const auto tasks = [&] { return p.batch * p.heads * ((p.queries + rows - 1) / rows); };
+  while (rows > width &&
+         tasks() < 4 * std::int64_t{thread_count(threads, tasks() * (rows / width))})
+    rows /= 2;
+  return rows;
+}
+
+void run(const Call& call, int threads) {
+  const Problem& p = call.problem;
+  if (is_few(p)) {
+    parallel_for(threads, p.batch * p.heads, [&](std::int64_t task) {
+      attend_few(p, task / p.heads, task % p.heads, call.out, call.output.lse.data());
+    });
+    return;
+  }
+  const std::int64_t rows = rows_per_task(p, call.kernel.panel, threads);
+  const std::int64_t blocks = (p.queries + rows - 1) / rows;
+  parallel_for(threads, p.batch * p.heads * blocks, [&](std::int64_t task) {
+    const std::int64_t head = task / blocks;
+    const std::int64_t block =
+        blocks - 1 - task % blocks;  // causal: the last rows see most, so they go first
+    const std::int64_t first = block * rows;
+    run_rows(call, head / p.heads, head % p.heads, first,
+             static_cast<int>(std::min(rows, p.queries - first)), nullptr, nullptr);
+  });
+}
+
+void run_traced(const Call& call, int threads, const TraceOptions& options, Trace& trace) {
+  const Problem& p = call.problem;
+  TraceRecorder recorder(p, options, trace);
+  const TraceCut& cut = recorder.cut();
+  parallel_for(threads, p.batch * p.heads * cut.groups, [&](std::int64_t task) {
+    const std::int64_t b = task / cut.groups / p.heads;
+    const std::int64_t h = task / cut.groups % p.heads;
+    const std::int64_t group = cut.groups - 1 - task % cut.groups;
+    const Range units = cut.units_of(group);
+    TraceRecorder::Sums sums;
+    for (std::int64_t unit = units.begin; unit < units.end; ++unit) {
+      const std::int64_t begin = unit * cut.unit;
+      const std::int64_t end = std::min(begin + cut.unit, p.queries);
+      recorder.begin_unit(begin, sums);
+      for (std::int64_t first = begin; first < end; first += kRowBlock)
+        run_rows(call, b, h, first,
+                 static_cast<int>(std::min<std::int64_t>(kRowBlock, end - first)), &recorder,
+                 &sums);
+      recorder.end_unit(b, h, sums);
+    }
+    recorder.end_group(b, h, group, sums);
+  });
+  recorder.finish();
+}
+
+// The narrowest panel that holds every query: a wide one computes as much for one query as for all its lanes.
+const kernels::Kernels& kernel_for(const Problem& p) {
+  const kernels::Kernels* kernel = &kernels::kernels();
+  while (kernel->narrow != nullptr && p.queries <= kernel->narrow->panel) kernel = kernel->narrow;
+  return *kernel;
+}
+
+}  // namespace
+
+void attention(const TensorView& query, const TensorView& key, const TensorView& value,
+               const AttentionOptions& options, const AttentionOutput& output) {
+  const Problem problem = attention_problem(query, key, value, options, output);
+  const Call call{kernel_for(problem), problem, output, rows_of<float>(output.out)};
+  if (output.trace != nullptr)
+    run_traced(call, options.threads, options.trace, *output.trace);
+  else
+    run(call, options.threads);
+}
+
+}  // namespace qkv

@@ -1,0 +1,115 @@
+#include "attention/panel.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+#include <new>
+
+namespace qkv {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kLog2e = 1.4426950408889634f;
+constexpr std::align_val_t kAlignment{64};
+
+void add_bias(const Problem& p, const Panel& panel, Range keys, int width, float* scores) {
+  const std::int64_t step = p.bias.strides[3];
+  for (int lane = 0; lane < panel.count; ++lane) {
+    const float* bias = p.bias.row(panel.batch, panel.head, panel.first + lane) + keys.begin * step;
+    for (std::int64_t k = 0; k < keys.end - keys.begin; ++k) {
+      // −inf hides the key, even one whose score is NaN
+      float& score = scores[k * width + lane];
+      score = bias[k * step] == -kInfinity ? -kInfinity : score + kLog2e * bias[k * step];
+    }
+  }
+}
+
+void apply_mask(const Problem& p, const Panel& panel, Range keys, int width, float* scores) {
+  const std::int64_t step = p.mask.strides[3];
+  for (int lane = 0; lane < panel.count; ++lane) {
+    const bool* mask = p.mask.row(panel.batch, panel.head, panel.first + lane) + keys.begin * step;
+    for (std::int64_t k = 0; k < keys.end - keys.begin; ++k)
+      if (!mask[k * step]) scores[k * width + lane] = -kInfinity;
+  }
+}
+
+// Only the keys that some lane may not see are looked at.
+bool mask_edges(const kernels::Kernels& kernel, const Panel& panel, Range keys, float* scores) {
+  const std::int64_t seen_from = std::clamp(panel.inner.begin, keys.begin, keys.end);
+  const std::int64_t seen_to = std::clamp(panel.inner.end, seen_from, keys.end);
+  const auto mask = [&](std::int64_t begin, std::int64_t end) {
+    if (begin < end)
+      kernel.mask_outside(scores + (begin - keys.begin) * kernel.panel,
+                          static_cast<int>(end - begin), static_cast<std::int32_t>(begin),
+                          panel.begin.data(), panel.end.data());
+  };
+  mask(keys.begin, seen_from);
+  mask(seen_to, keys.end);
+  return seen_from > keys.begin || seen_to < keys.end;
+}
+
+}  // namespace
+
+Panel::Panel(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t first_query,
+             int query_count)
+    : batch(b), head(h), first(first_query), count(query_count) {
+  inner = {0, p.keys};
+  outer = {p.keys, 0};
+  for (int lane = 0; lane < kernels::kMaxPanel; ++lane) {
+    const auto i = static_cast<std::size_t>(lane);
+    const std::int64_t q = first + std::min(lane, count - 1);
+    const Range seen = p.visible(b, q);
+    position[i] = static_cast<std::int32_t>(p.position(b, q));
+    begin[i] = static_cast<std::int32_t>(seen.begin);
+    end[i] = static_cast<std::int32_t>(seen.end);
+    inner = {std::max(inner.begin, seen.begin), std::min(inner.end, seen.end)};
+    if (seen.begin < seen.end)
+      outer = {std::min(outer.begin, seen.begin), std::max(outer.end, seen.end)};
+  }
+}
+
+Range Panel::keys_in(std::int64_t chunk) const {
+  const std::int64_t begin_here = std::max(chunk, outer.begin);
+  return {begin_here - (begin_here - chunk) % kAlign, std::min(chunk + kChunk, outer.end)};
+}
+
+void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                float* packed) {
+  const float factor = p.softcap > 0 ? p.scale : p.scale * kLog2e;
+  kernel.pack_queries(p.query.row(panel.batch, panel.head, panel.first), p.query.token_stride,
+                      panel.count, p.dim, factor, packed);
+}
+
+bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                  const float* packed, Range keys, float* scores) {
+  const int count = static_cast<int>(keys.end - keys.begin);
+  kernel.query_dot_keys(packed, p.key.row(panel.batch, p.kv_head(panel.head), keys.begin),
+                        p.key.token_stride, count, p.dim, scores);
+  if (p.softcap > 0) kernel.softcap(scores, count, p.softcap, kLog2e);
+  if (p.bias.data != nullptr) add_bias(p, panel, keys, kernel.panel, scores);
+  if (p.alibi_slopes != nullptr)
+    kernel.add_alibi(scores, count, static_cast<std::int32_t>(keys.begin), panel.position.data(),
+                     p.alibi_slopes[panel.head] * kLog2e);
+  if (p.mask.data != nullptr) apply_mask(p, panel, keys, kernel.panel, scores);
+  const bool edges = mask_edges(kernel, panel, keys, scores);
+  return edges || p.mask.data != nullptr || p.bias.data != nullptr;
+}
+
+void Scratch::Free::operator()(float* p) const { ::operator delete(p, kAlignment); }
+
+float* Scratch::floats(std::size_t count) {
+  if (count > size_) {
+    data_.reset();
+    size_ = 0;
+    data_.reset(static_cast<float*>(::operator new(count * sizeof(float), kAlignment)));
+    size_ = count;
+  }
+  return data_.get();
+}
+
+Scratch& thread_scratch() {
+  thread_local Scratch scratch;
+  return scratch;
+}
+
+}  // namespace qkv

@@ -1,0 +1,66 @@
+// A panel of neighbouring query rows of one head, ready for the kernels, and its scores against a chunk of keys: the step
+// that forward, trace and weights share.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "attention/problem.h"
+#include "kernels/kernels.h"
+
+namespace qkv {
+
+// Chunks of keys begin at multiples of this whatever the rows, so that a row's bits depend on its own keys only.
+inline constexpr std::int64_t kChunk = kernels::kMaxChunk;
+// Inside a chunk, work begins at a multiple of this: softmax adds keys in aligned groups of four.
+inline constexpr std::int64_t kAlign = 8;
+
+// One number per lane of a panel.
+using LaneFloats = std::array<float, kernels::kMaxPanel>;
+using LaneInts = std::array<std::int32_t, kernels::kMaxPanel>;
+
+struct Panel {
+  std::int64_t batch = 0, head = 0;
+  std::int64_t first = 0;   // first query
+  int count = 0;            // queries; lanes beyond repeat the last one's visibility
+  LaneInts position{};      // where each query stands
+  LaneInts begin{}, end{};  // the keys each may see; begin = end = 0 where none
+  // Over lanes with visible keys: all of them see [inner.begin, inner.end), none sees beyond [outer.begin, outer.end).
+  Range inner, outer;
+
+  Panel() = default;
+  Panel(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t first_query,
+        int query_count);
+
+  // The part of [chunk, chunk + kChunk) that this panel must look at; empty where begin ≥ end.
+  Range keys_in(std::int64_t chunk) const;
+};
+
+// Packs the panel's queries, with the factor that brings scores to log2 units (or, with a softcap, to natural ones).
+void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                float* packed);
+
+// Scores of the panel against keys [keys.begin, keys.end), in log2 units, after every option; −inf where hidden. Returns
+// whether some score may be −inf.
+bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                  const float* packed, Range keys, float* scores);
+
+// Memory for one thread's work, kept between calls and grown as needed.
+class Scratch {
+ public:
+  // At least `count` floats, aligned for every instruction set; what was there before is gone.
+  float* floats(std::size_t count);
+
+ private:
+  struct Free {
+    void operator()(float* p) const;
+  };
+  std::unique_ptr<float, Free> data_;
+  std::size_t size_ = 0;
+};
+
+// This thread's.
+Scratch& thread_scratch();
+
+}  // namespace qkv

@@ -1,0 +1,96 @@
+// The specification of the operator: attention as its formula reads, one row after the other, in any precision. Slow and
+// N×N in memory on purpose; the tests hold every fast path against it.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <limits>
+#include <vector>
+
+#include "attention/problem.h"
+
+namespace qkv {
+
+template <class Real>
+struct Reference {
+  std::vector<Real> out;      // [B,H,Sq,d_v]
+  std::vector<Real> lse;      // [B,H,Sq]
+  std::vector<Real> scores;   // [B,H,Sq,Sk] as the softmax saw them, −inf where hidden
+  std::vector<Real> weights;  // [B,H,Sq,Sk]
+};
+
+template <class Real>
+Real query_dot_keys(const float* query, const float* key, int dim) {
+  Real sum = 0;
+  for (int d = 0; d < dim; ++d) sum += static_cast<Real>(query[d]) * static_cast<Real>(key[d]);
+  return sum;
+}
+
+// The score of one pair: query·key · scale → softcap → + bias, + ALiBi → masks.
+template <class Real>
+Real score_of(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t q, std::int64_t k) {
+  if (p.hidden(b, h, q, k))
+    return -std::numeric_limits<Real>::infinity();  // even where query·key is NaN
+  Real score = query_dot_keys<Real>(p.query.row(b, h, q), p.key.row(b, p.kv_head(h), k), p.dim) *
+               Real{p.scale};
+  if (p.softcap > 0) score = Real{p.softcap} * std::tanh(score / Real{p.softcap});
+  if (p.bias.data != nullptr) score += Real{p.bias.row(b, h, q)[k * p.bias.strides[3]]};
+  if (p.alibi_slopes != nullptr)
+    score -= Real{p.alibi_slopes[h]} * static_cast<Real>(std::llabs(p.position(b, q) - k));
+  return score;
+}
+
+// weights[k] = e^(score − lse), lse = ln(Σ_k e^score + e^sink); all 0 and −inf where nothing is visible. Returns lse.
+template <class Real>
+Real softmax(const std::vector<Real>& scores, const float* sink, std::vector<Real>& weights) {
+  const Real nothing = -std::numeric_limits<Real>::infinity();
+  Real top = sink != nullptr ? Real{*sink} : nothing;
+  for (const Real s : scores)
+    if (s > top || std::isnan(s)) top = s;
+  weights.assign(scores.size(), Real{0});
+  if (top == nothing) return nothing;
+  Real sum = sink != nullptr ? std::exp(Real{*sink} - top) : Real{0};
+  for (const Real s : scores)
+    if (s != nothing) sum += std::exp(s - top);
+  for (std::size_t k = 0; k < scores.size(); ++k)
+    if (scores[k] != nothing) weights[k] = std::exp(scores[k] - top) / sum;
+  return top + std::log(sum);
+}
+
+// out[d] = Σ_k weights[k] · value[k][d] over the keys that are not hidden
+template <class Real>
+void weighted_sum_values(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t q,
+                         const std::vector<Real>& weights, Real* out) {
+  for (int d = 0; d < p.dim_v; ++d) out[d] = 0;
+  for (std::int64_t k = 0; k < p.keys; ++k) {
+    if (p.hidden(b, h, q, k)) continue;
+    const float* value = p.value.row(b, p.kv_head(h), k);
+    const Real weight = weights[static_cast<std::size_t>(k)];
+    for (int d = 0; d < p.dim_v; ++d) out[d] += weight * static_cast<Real>(value[d]);
+  }
+}
+
+template <class Real>
+Reference<Real> reference_attention(const Problem& p) {
+  Reference<Real> r;
+  const auto rows = static_cast<std::size_t>(p.batch * p.heads * p.queries);
+  r.out.resize(rows * static_cast<std::size_t>(p.dim_v));
+  std::vector<Real> scores(static_cast<std::size_t>(p.keys));
+  std::vector<Real> weights;
+  for (std::int64_t b = 0; b < p.batch; ++b)
+    for (std::int64_t h = 0; h < p.heads; ++h)
+      for (std::int64_t q = 0; q < p.queries; ++q) {
+        for (std::int64_t k = 0; k < p.keys; ++k)
+          scores[static_cast<std::size_t>(k)] = score_of<Real>(p, b, h, q, k);
+        r.lse.push_back(softmax(scores, p.sinks != nullptr ? p.sinks + h : nullptr, weights));
+        weighted_sum_values(p, b, h, q, weights,
+                            r.out.data() + (r.lse.size() - 1) * static_cast<std::size_t>(p.dim_v));
+        r.scores.insert(r.scores.end(), scores.begin(), scores.end());
+        r.weights.insert(r.weights.end(), weights.begin(), weights.end());
+      }
+  return r;
+}
+
+}  // namespace qkv

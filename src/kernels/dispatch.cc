@@ -1,0 +1,108 @@
+// Chooses the instruction set, once: the best the CPU has, or what QKV_ISA asks for.
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "qkv/isa.h"
+
+namespace qkv::kernels {
+
+extern const Kernels scalar_kernels;
+#if defined(__x86_64__)
+extern const Kernels avx512_kernels;
+extern const Kernels avx2_kernels;
+#elif defined(__aarch64__)
+extern const Kernels neon_kernels;
+#endif
+
+namespace {
+
+struct Candidate {
+  const Kernels* table;
+  bool supported;
+};
+
+#if defined(__x86_64__)
+// clang 14's __builtin_cpu_supports does not know f16c.
+bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
+// What this build holds, best first.
+std::vector<Candidate> candidates() {
+  std::vector<Candidate> found;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vl");
+  found.push_back({&avx512_kernels, avx512});
+  found.push_back({&avx2_kernels, avx2});
+#elif defined(__aarch64__)
+  found.push_back({&neon_kernels, true});
+#endif
+  found.push_back({&scalar_kernels, true});
+  return found;
+}
+
+std::string names_of_supported() {
+  std::string names;
+  for (const std::string_view name : supported_isas())
+    names += (names.empty() ? "" : ", ") + std::string(name);
+  return names;
+}
+
+const Kernels& choose() {
+  const char* asked = std::getenv("QKV_ISA");
+  for (const Candidate& c : candidates()) {
+    if (asked == nullptr || *asked == '\0') {
+      if (c.supported) return *c.table;
+    } else if (std::string_view(asked) == c.table->name) {
+      if (c.supported) return *c.table;
+      throw std::invalid_argument("QKV_ISA: this CPU does not run \"" + std::string(asked) +
+                                  "\"; it runs " + names_of_supported());
+    }
+  }
+  throw std::invalid_argument("QKV_ISA: expected one of " + names_of_supported() + ", got \"" +
+                              std::string(asked) + "\"");
+}
+
+}  // namespace
+
+const Kernels& kernels() {
+  static const Kernels& chosen = choose();
+  return chosen;
+}
+
+const Kernels* kernels_of(const char* name) {
+  for (const Candidate& c : candidates())
+    if (c.supported && std::string_view(name) == c.table->name) return c.table;
+  return nullptr;
+}
+
+}  // namespace qkv::kernels
+
+namespace qkv {
+
+std::string_view isa() { return kernels::kernels().name; }
+
+std::vector<std::string_view> supported_isas() {
+  std::vector<std::string_view> names;
+  for (const kernels::Candidate& c : kernels::candidates())
+    if (c.supported) names.emplace_back(c.table->name);
+  return names;
+}
+
+std::string_view version() { return QKV_VERSION; }
+
+}  // namespace qkv

@@ -1,0 +1,9 @@
+#define QKV_PANEL_VECS 1
+#include "kernels/vec_avx512.h"
+// the vectors come first: tile.h is written over them
+#include "kernels/tile.h"
+
+namespace qkv::kernels {
+extern const Kernels avx512_16_kernels;
+const Kernels avx512_16_kernels = table_of("avx512", nullptr);
+}  // namespace qkv::kernels

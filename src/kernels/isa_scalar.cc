@@ -1,0 +1,23 @@
+#include "kernels/scalar.h"
+
+namespace qkv::kernels {
+extern const Kernels scalar_kernels;
+const Kernels scalar_kernels = {.name = "scalar",
+                                .panel = scalar::kPanel,
+                                .narrow = nullptr,
+                                .pack_queries = scalar::pack_queries,
+                                .query_dot_keys = scalar::query_dot_keys,
+                                .softcap = scalar::softcap,
+                                .add_alibi = scalar::add_alibi,
+                                .mask_outside = scalar::mask_outside,
+                                .softmax = scalar::softmax,
+                                .weighted_sum_values = scalar::weighted_sum_values,
+                                .weighted_sum_visible_values = scalar::weighted_sum_visible_values,
+                                .all_finite = scalar::all_finite,
+                                .merge_states = scalar::merge_states,
+                                .write_outputs = scalar::write_outputs,
+                                .normalise = scalar::normalise,
+                                .add_entropy = scalar::add_entropy,
+                                .linear = scalar::linear<float>,
+                                .linear_half = scalar::linear<std::uint16_t>};
+}  // namespace qkv::kernels

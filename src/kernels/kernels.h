@@ -1,0 +1,108 @@
+// Loops over pointers and sizes, compiled once per instruction set. No tensors, no options, no threads here.
+//
+// The unit of work is a panel: `panel` query rows laid out side by side, one row per vector lane. Everything about a panel
+// is stored transposed, with the lane last:
+//
+//   packed[d][lane]    the queries, times a factor
+//   scores[k][lane]    query_dot_keys; softmax turns them in place into weights
+//   acc[d][lane]       weighted_sum_values
+//
+// Keys and values are read where they lie, row by row, and broadcast. Each number is one chain of operations (over d for a
+// score, over k for a sum), so its bits do not depend on which rows share the panel or how a tile is shaped.
+//
+// scalar.h is the specification of every function; tile.h is the same over vectors; isa_*.cc compile it.
+#pragma once
+
+#include <cstdint>
+
+namespace qkv::kernels {
+
+inline constexpr int kMaxPanel = 64;   // the widest panel of any instruction set
+inline constexpr int kMaxChunk = 128;  // most keys that one call handles
+
+// One bit per lane of a panel.
+using LaneBits = std::uint64_t;
+static_assert(kMaxPanel <= 64);
+
+// Running softmax of a panel, in log2 units: weights are 2^(score − max).
+struct SoftmaxState {
+  float* max;    // [panel] largest score so far, −inf before the first
+  float* sum;    // [panel] Σ weights so far
+  float* alpha;  // [panel] out: what sums from before must be multiplied by
+};
+
+struct Kernels {
+  const char* name;
+  int panel;  // lanes in a panel, at most kMaxPanel
+  // The same instruction set with the next narrower panel, so that few queries leave few lanes idle; null if there is none.
+  // Every bit is the same.
+  const Kernels* narrow;
+
+  // packed[d][lane] = factor · rows[lane][d] for lane < count, 0 beyond.
+  void (*pack_queries)(const float* rows, std::int64_t row_stride, int count, int dim, float factor,
+                       float* packed);
+
+  // scores[k][lane] = Σ_d packed[d][lane] · keys[k][d], a chain of fused multiply-adds from d = 0.
+  void (*query_dot_keys)(const float* packed, const float* keys, std::int64_t key_stride,
+                         int key_count, int dim, float* scores);
+
+  // scores → cap·tanh(scores / cap)·factor.
+  void (*softcap)(float* scores, int key_count, float cap, float factor);
+
+  // scores[k][lane] −= slope · |position[lane] − (first_key + k)|.
+  void (*add_alibi)(float* scores, int key_count, std::int32_t first_key,
+                    const std::int32_t* position, float slope);
+
+  // scores[k][lane] = −inf unless begin[lane] ≤ first_key + k < end[lane].
+  void (*mask_outside)(float* scores, int key_count, std::int32_t first_key,
+                       const std::int32_t* begin, const std::int32_t* end);
+
+  // One chunk of an online softmax: new max, alpha = 2^(old max − new max), scores become weights 2^(score − max), sum =
+  // sum·alpha + Σ weights. A score of −inf gives weight 0; a NaN spreads over its own lane only.
+  void (*softmax)(float* scores, int key_count, const SoftmaxState& state);
+
+  // acc[d][lane] = acc[d][lane]·alpha[lane] + Σ_k weights[k][lane] · values[k][d], a chain from k = 0.
+  void (*weighted_sum_values)(const float* weights, const float* values, std::int64_t value_stride,
+                              int key_count, int dim, const float* alpha, float* acc);
+
+  // The same, but where hidden[k] has bit `lane` set the product is left out, whatever bits the value holds.
+  void (*weighted_sum_visible_values)(const float* weights, const float* values,
+                                      std::int64_t value_stride, int key_count, int dim,
+                                      const float* alpha, float* acc, const LaneBits* hidden);
+
+  // Whether no element of the rows is Inf or NaN.
+  bool (*all_finite)(const float* rows, std::int64_t row_stride, int row_count, int dim);
+
+  // Softmax over two sets of keys: total (max, sum and acc[d][lane]) takes up part. A side with max −inf changes no bit.
+  void (*merge_states)(int dim, const SoftmaxState& total, float* total_acc,
+                       const SoftmaxState& part, const float* part_acc);
+
+  // out[lane][d] = factor[lane] · acc[d][lane] for lane < count. factor has panel entries.
+  void (*write_outputs)(const float* acc, const float* factor, int count, int dim, float* out,
+                        std::int64_t out_stride);
+
+  // weights[k][lane] = factor[lane] · 2^(score − shift[lane]); exactly 0 where the score is −inf. May be in place.
+  void (*normalise)(const float* scores, int key_count, const float* shift, const float* factor,
+                    float* weights);
+
+  // entropy[lane] += Σ_k weight · (log2_sum[lane] − (score − shift[lane])), in bits; a weight of 0 adds 0.
+  void (*add_entropy)(const float* scores, const float* weights, int key_count, const float* shift,
+                      const float* log2_sum, float* entropy);
+
+  // y[r][o] = bias[o] + Σ_i x[r][i] · w[o][i], a chain from i = 0 that starts at the bias (0 if bias is null).
+  // w is packed by pack_queries, panel by panel: packed[o / panel][i][o % panel]. Same tiles as query_dot_keys.
+  void (*linear)(const float* packed, const float* bias, const float* x, std::int64_t x_stride,
+                 int rows, int in, int out, float* y, std::int64_t y_stride);
+
+  // The same with w stored as IEEE halves: for weights that are halves, the same bits from half the memory.
+  void (*linear_half)(const std::uint16_t* packed, const float* bias, const float* x,
+                      std::int64_t x_stride, int rows, int in, int out, float* y,
+                      std::int64_t y_stride);
+};
+
+// The table of the instruction set in use (qkv::isa()); chosen once.
+const Kernels& kernels();
+// By name; null if this build or this CPU lacks it.
+const Kernels* kernels_of(const char* name);
+
+}  // namespace qkv::kernels

@@ -1,0 +1,58 @@
+// Loops over one row of numbers: attention of few queries, activations, sums; compiled once per instruction set like
+// kernels.h.
+// rows_scalar.h is the specification; rows_tile.h is the same over vectors.
+//
+// The bits of a result depend on the row's numbers and length only.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace qkv::kernels {
+
+inline constexpr int kFewQueries = 4;
+
+struct RowKernels {
+  const char* name;
+
+  // The main step for few queries, as when a decoder writes: a row of scores for each instead of a lane of a panel. What
+  // stands in kernels.h holds here too, bit for bit.
+
+  // scores[q][k] = Σ_d queries[q][d] · keys[k][d]; queries [count, dim] dense, 1 ≤ count ≤ kFewQueries; scores [count,
+  // kMaxChunk], of which what lies beyond key_count is overwritten.
+  void (*query_dot_keys)(const float* queries, int count, const float* keys,
+                         std::int64_t key_stride, int key_count, int dim, float* scores);
+  // One chunk of the online softmax of one query; state points to one number each.
+  void (*softmax)(float* scores, int key_count, const SoftmaxState& state);
+  // acc[d] = acc[d]·alpha + Σ_k weights[k] · values[k][d]
+  void (*weighted_sum_values)(const float* weights, const float* values, std::int64_t value_stride,
+                              int key_count, int dim, float alpha, float* acc);
+
+  // values[i] = values[i] / (1 + e^−values[i])
+  void (*silu)(float* values, std::int64_t count);
+
+  // values[i] = values[i]/2 · (1 + tanh(√(2/π)·(values[i] + 0.044715·values[i]³)))
+  void (*gelu_new)(float* values, std::int64_t count);
+
+  // values[i] = tanh(values[i])
+  void (*tanh)(float* values, std::int64_t count);
+
+  // Largest value, −inf for none; NaN is passed over.
+  float (*largest)(const float* values, std::int64_t count);
+
+  // Σ e^(values[i] − shift)
+  float (*sum_of_exp)(const float* values, std::int64_t count, float shift);
+
+  // x = sum + add (add may be null); out[i] = (x[i] − mean) / √(variance + epsilon) · weight[i] + bias[i] with the mean and
+  // the variance of the row. out may be sum or add.
+  void (*layer_norm)(const float* sum, const float* add, const float* weight, const float* bias,
+                     float epsilon, std::int64_t count, float* out);
+};
+
+// The table of the instruction set in use (qkv::isa()); chosen once.
+const RowKernels& row_kernels();
+// By name; null if this build or this CPU lacks it.
+const RowKernels* row_kernels_of(const char* name);
+
+}  // namespace qkv::kernels

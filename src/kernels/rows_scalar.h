@@ -1,0 +1,82 @@
+// The specification of rows.h, and the "scalar" instruction set.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "kernels/kernels.h"
+
+namespace qkv::kernels::scalar {
+
+inline void query_dot_keys_row(const float* queries, int count, const float* keys,
+                               std::int64_t key_stride, int key_count, int dim, float* scores) {
+  for (int q = 0; q < count; ++q)
+    for (int k = 0; k < key_count; ++k) {
+      float sum = 0;
+      for (int d = 0; d < dim; ++d) sum += queries[q * dim + d] * keys[k * key_stride + d];
+      scores[q * kMaxChunk + k] = sum;
+    }
+}
+
+inline void softmax_row(float* scores, int key_count, const SoftmaxState& state) {
+  float top = *state.max;
+  for (int k = 0; k < key_count; ++k)
+    if (scores[k] > top) top = scores[k];
+  const float shift = top == -std::numeric_limits<float>::infinity() ? 0.0f : top;
+  *state.alpha = std::exp2(*state.max - shift);
+  *state.sum *= *state.alpha;
+  for (int k = 0; k < key_count; ++k) *state.sum += scores[k] = std::exp2(scores[k] - shift);
+  *state.max = top;
+}
+
+inline void weighted_sum_values_row(const float* weights, const float* values,
+                                    std::int64_t value_stride, int key_count, int dim, float alpha,
+                                    float* acc) {
+  for (int d = 0; d < dim; ++d) {
+    acc[d] *= alpha;
+    for (int k = 0; k < key_count; ++k) acc[d] += weights[k] * values[k * value_stride + d];
+  }
+}
+
+inline void silu(float* values, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) values[i] /= 1 + std::exp(-values[i]);
+}
+
+inline void gelu_new(float* values, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float x = values[i];
+    values[i] = 0.5f * x * (1 + std::tanh(0.7978845608f * (x + 0.044715f * x * x * x)));
+  }
+}
+
+inline void tanh(float* values, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) values[i] = std::tanh(values[i]);
+}
+
+inline float largest(const float* values, std::int64_t count) {
+  float top = -std::numeric_limits<float>::infinity();
+  for (std::int64_t i = 0; i < count; ++i) top = values[i] > top ? values[i] : top;
+  return top;
+}
+
+inline float sum_of_exp(const float* values, std::int64_t count, float shift) {
+  float sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) sum += std::exp(values[i] - shift);
+  return sum;
+}
+
+inline void layer_norm(const float* sum, const float* add, const float* weight, const float* bias,
+                       float epsilon, std::int64_t count, float* out) {
+  const auto n = static_cast<float>(count);
+  float mean = 0;
+  for (std::int64_t i = 0; i < count; ++i)
+    mean += out[i] = sum[i] + (add != nullptr ? add[i] : 0.0f);
+  mean /= n;
+  float variance = 0;
+  for (std::int64_t i = 0; i < count; ++i) variance += (out[i] - mean) * (out[i] - mean);
+  const float factor = 1 / std::sqrt(variance / n + epsilon);
+  for (std::int64_t i = 0; i < count; ++i) out[i] = (out[i] - mean) * factor * weight[i] + bias[i];
+}
+
+}  // namespace qkv::kernels::scalar

@@ -1,0 +1,238 @@
+// The kernels of rows.h over the vectors of one vec_*.h, which is included before this file.
+//
+// A row's last, partial vector is computed in a copy filled up with a harmless number, so that every number goes through
+// the same operations wherever in the row it stands.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/rows.h"
+#include "kernels/vec_math.h"
+
+namespace qkv::kernels {
+namespace {
+
+constexpr float kLog2E = 1.4426950408889634f;
+
+// A partial vector: `count` values of `from`, the rest `fill`.
+inline Vec load_part(const float* from, std::int64_t count, float fill) {
+  float part[kLanes];
+  for (int i = 0; i < kLanes; ++i) part[i] = i < count ? from[i] : fill;
+  return load(part);
+}
+
+inline void store_part(float* to, std::int64_t count, Vec v) {
+  float part[kLanes];
+  store(part, v);
+  for (int i = 0; i < count; ++i) to[i] = part[i];
+}
+
+// values[i] = f(values[i])
+template <typename F>
+inline void map(float* values, std::int64_t count, const F& f) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store(values + i, f(load(values + i)));
+  if (i < count) store_part(values + i, count - i, f(load_part(values + i, count - i, 0.0f)));
+}
+
+float largest(const float* values, std::int64_t count) {
+  const float none = -__builtin_inff();
+  // max(x, top) is `top` where x is NaN
+  Vec top[4] = {set1(none), set1(none), set1(none), set1(none)};
+  std::int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+    QKV_UNROLL for (int v = 0; v < 4; ++v) top[v] = max(load(values + i + v * kLanes), top[v]);
+  }
+  for (; i + kLanes <= count; i += kLanes) top[0] = max(load(values + i), top[0]);
+  if (i < count) top[0] = max(load_part(values + i, count - i, none), top[0]);
+  float lanes[kLanes];
+  store(lanes, max(max(top[0], top[1]), max(top[2], top[3])));
+  float most = none;
+  for (int l = 0; l < kLanes; ++l) most = lanes[l] > most ? lanes[l] : most;
+  return most;
+}
+
+// kQueries rows of scores. A block of keys is turned so that lanes are keys; each score then is one chain over d.
+template <int kQueries>
+inline void dot_rows_of_keys(const float* queries, const float* keys, std::int64_t key_stride,
+                             int key_count, int dim, float* scores) {
+  for (int first = 0; first < key_count; first += kLanes) {
+    const int last = key_count - 1 - first;  // lanes beyond repeat this key
+    Vec sum[kQueries];
+    QKV_UNROLL for (int q = 0; q < kQueries; ++q) sum[q] = set1(0.0f);
+    const float* block = keys + first * key_stride;
+    int d = 0;
+    for (; d + kLanes <= dim; d += kLanes) {
+      Vec turned[kLanes];
+      QKV_UNROLL for (int i = 0; i < kLanes; ++i) turned[i] =
+          load(block + (i < last ? i : last) * key_stride + d);
+      transpose(turned);
+      QKV_UNROLL for (int i = 0; i < kLanes; ++i) {
+        QKV_UNROLL for (int q = 0; q < kQueries; ++q) sum[q] =
+            fma(turned[i], set1(queries[q * dim + d + i]), sum[q]);
+      }
+    }
+    for (; d < dim; ++d) {
+      float column[kLanes];
+      for (int i = 0; i < kLanes; ++i) column[i] = block[(i < last ? i : last) * key_stride + d];
+      const Vec key = load(column);
+      QKV_UNROLL for (int q = 0; q < kQueries; ++q) sum[q] =
+          fma(key, set1(queries[q * dim + d]), sum[q]);
+    }
+    QKV_UNROLL for (int q = 0; q < kQueries; ++q) store(scores + q * kMaxChunk + first, sum[q]);
+  }
+}
+
+void query_dot_keys_row(const float* queries, int count, const float* keys, std::int64_t key_stride,
+                        int key_count, int dim, float* scores) {
+  switch (count) {
+    case 1:
+      return dot_rows_of_keys<1>(queries, keys, key_stride, key_count, dim, scores);
+    case 2:
+      return dot_rows_of_keys<2>(queries, keys, key_stride, key_count, dim, scores);
+    case 3:
+      return dot_rows_of_keys<3>(queries, keys, key_stride, key_count, dim, scores);
+    default:
+      return dot_rows_of_keys<4>(queries, keys, key_stride, key_count, dim, scores);
+  }
+}
+
+void softmax_row(float* scores, int key_count, const SoftmaxState& state) {
+  const float none = -__builtin_inff();
+  const float highest = largest(scores, key_count);
+  const float top = highest > *state.max ? highest : *state.max;
+  const float shift = top == none ? 0.0f : top;
+  const Vec minus = set1(shift);
+  int k = 0;
+  for (; k + kLanes <= key_count; k += kLanes)
+    store(scores + k, exp2(sub(load(scores + k), minus)));
+  if (k < key_count)
+    store_part(scores + k, key_count - k,
+               exp2(sub(load_part(scores + k, key_count - k, none), minus)));
+  float alpha[kLanes];
+  store(alpha, exp2(sub(set1(*state.max), minus)));
+  // groups of four, as the panel's softmax adds them
+  float sum = *state.sum * alpha[0];
+  for (k = 0; k + 4 <= key_count; k += 4)
+    sum += (scores[k] + scores[k + 1]) + (scores[k + 2] + scores[k + 3]);
+  if (k < key_count) {
+    float rest[4] = {};
+    for (int i = 0; k + i < key_count; ++i) rest[i] = scores[k + i];
+    sum += (rest[0] + rest[1]) + (rest[2] + rest[3]);
+  }
+  *state.max = top;
+  *state.sum = sum;
+  *state.alpha = alpha[0];
+}
+
+// acc[d] for kVecs vectors of dims, each a chain over k.
+template <int kVecs>
+inline void value_row(const float* weights, const float* values, std::int64_t value_stride,
+                      int key_count, float alpha, float* acc) {
+  Vec sum[kVecs];
+  QKV_UNROLL for (int v = 0; v < kVecs; ++v) sum[v] = mul(load(acc + v * kLanes), set1(alpha));
+  for (int k = 0; k < key_count; ++k) {
+    const Vec weight = set1(weights[k]);
+    QKV_UNROLL for (int v = 0; v < kVecs; ++v) sum[v] =
+        fma(load(values + k * value_stride + v * kLanes), weight, sum[v]);
+  }
+  QKV_UNROLL for (int v = 0; v < kVecs; ++v) store(acc + v * kLanes, sum[v]);
+}
+
+void weighted_sum_values_row(const float* weights, const float* values, std::int64_t value_stride,
+                             int key_count, int dim, float alpha, float* acc) {
+  int d = 0;
+  for (; d + 4 * kLanes <= dim; d += 4 * kLanes)
+    value_row<4>(weights, values + d, value_stride, key_count, alpha, acc + d);
+  for (; d + kLanes <= dim; d += kLanes)
+    value_row<1>(weights, values + d, value_stride, key_count, alpha, acc + d);
+  if (d == dim) return;
+  const int rest = dim - d;
+  Vec sum = mul(load_part(acc + d, rest, 0.0f), set1(alpha));
+  for (int k = 0; k < key_count; ++k)
+    sum = fma(load_part(values + k * value_stride + d, rest, 0.0f), set1(weights[k]), sum);
+  store_part(acc + d, rest, sum);
+}
+
+void silu(float* values, std::int64_t count) {
+  map(values, count, [](Vec x) { return div(x, add(set1(1.0f), exp2(mul(x, set1(-kLog2E))))); });
+}
+
+void gelu_new(float* values, std::int64_t count) {
+  map(values, count, [](Vec x) {
+    const Vec cubic = fma(mul(mul(x, x), x), set1(0.044715f), x);
+    return mul(mul(set1(0.5f), x), add(set1(1.0f), tanh(mul(set1(0.7978845608f), cubic))));
+  });
+}
+
+void tanh_row(float* values, std::int64_t count) {
+  map(values, count, [](Vec x) { return tanh(x); });
+}
+
+float sum_of_exp(const float* values, std::int64_t count, float shift) {
+  const Vec minus = set1(-shift * kLog2E);
+  const auto weight = [minus](Vec x) { return exp2(fma(x, set1(kLog2E), minus)); };
+  Vec sum[4] = {set1(0.0f), set1(0.0f), set1(0.0f), set1(0.0f)};
+  std::int64_t i = 0;
+  for (; i + 4 * kLanes <= count; i += 4 * kLanes) {
+    QKV_UNROLL for (int v = 0; v < 4; ++v) sum[v] =
+        add(sum[v], weight(load(values + i + v * kLanes)));
+  }
+  for (; i + kLanes <= count; i += kLanes) sum[0] = add(sum[0], weight(load(values + i)));
+  if (i < count) sum[0] = add(sum[0], weight(load_part(values + i, count - i, -__builtin_inff())));
+  return sum_lanes(add(add(sum[0], sum[1]), add(sum[2], sum[3])));
+}
+
+void layer_norm(const float* sum, const float* added, const float* weight, const float* bias,
+                float epsilon, std::int64_t count, float* out) {
+  const float inverse = 1.0f / static_cast<float>(count);
+  const std::int64_t whole = count - count % kLanes;
+  const std::int64_t rest = count - whole;
+  Vec total = set1(0.0f);
+  for (std::int64_t i = 0; i < whole; i += kLanes) {
+    const Vec x = added ? add(load(sum + i), load(added + i)) : load(sum + i);
+    store(out + i, x);
+    total = add(total, x);
+  }
+  if (rest > 0) {
+    Vec x = load_part(sum + whole, rest, 0.0f);
+    if (added) x = add(x, load_part(added + whole, rest, 0.0f));
+    store_part(out + whole, rest, x);
+    total = add(total, x);
+  }
+  const float mean = sum_lanes(total) * inverse;
+  const Vec centre = set1(mean);
+  Vec squares = set1(0.0f);
+  for (std::int64_t i = 0; i < whole; i += kLanes) {
+    const Vec x = sub(load(out + i), centre);
+    squares = fma(x, x, squares);
+  }
+  if (rest > 0) {
+    const Vec x = sub(load_part(out + whole, rest, mean), centre);
+    squares = fma(x, x, squares);
+  }
+  const float factor = 1.0f / __builtin_sqrtf(sum_lanes(squares) * inverse + epsilon);
+  const Vec scale = set1(factor);
+  for (std::int64_t i = 0; i < whole; i += kLanes)
+    store(out + i, fma(mul(sub(load(out + i), centre), scale), load(weight + i), load(bias + i)));
+  if (rest > 0)
+    store_part(out + whole, rest,
+               fma(mul(sub(load_part(out + whole, rest, 0.0f), centre), scale),
+                   load_part(weight + whole, rest, 0.0f), load_part(bias + whole, rest, 0.0f)));
+}
+
+constexpr RowKernels row_table_of(const char* name) {
+  return {.name = name,
+          .query_dot_keys = query_dot_keys_row,
+          .softmax = softmax_row,
+          .weighted_sum_values = weighted_sum_values_row,
+          .silu = silu,
+          .gelu_new = gelu_new,
+          .tanh = tanh_row,
+          .largest = largest,
+          .sum_of_exp = sum_of_exp,
+          .layer_norm = layer_norm};
+}
+
+}  // namespace
+}  // namespace qkv::kernels

@@ -1,0 +1,164 @@
+// The specification of kernels.h: every kernel as a plain loop, one lane after the other.
+// It is also the "scalar" instruction set. The whole operator as plain loops, in any precision: attention/reference.h.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "kernels/half.h"
+#include "kernels/kernels.h"
+
+namespace qkv::kernels::scalar {
+
+inline constexpr int kPanel = 8;
+
+inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+inline void pack_queries(const float* rows, std::int64_t row_stride, int count, int dim,
+                         float factor, float* packed) {
+  for (int d = 0; d < dim; ++d)
+    for (int lane = 0; lane < kPanel; ++lane)
+      packed[d * kPanel + lane] = lane < count ? factor * rows[lane * row_stride + d] : 0.0f;
+}
+
+// scores[k][lane] = Σ_d packed[d][lane] · keys[k][d]
+inline void query_dot_keys(const float* packed, const float* keys, std::int64_t key_stride,
+                           int key_count, int dim, float* scores) {
+  for (int k = 0; k < key_count; ++k)
+    for (int lane = 0; lane < kPanel; ++lane) {
+      float sum = 0;
+      for (int d = 0; d < dim; ++d) sum += packed[d * kPanel + lane] * keys[k * key_stride + d];
+      scores[k * kPanel + lane] = sum;
+    }
+}
+
+inline void softcap(float* scores, int key_count, float cap, float factor) {
+  for (int i = 0; i < key_count * kPanel; ++i)
+    scores[i] = cap * factor * std::tanh(scores[i] / cap);
+}
+
+inline void add_alibi(float* scores, int key_count, std::int32_t first_key,
+                      const std::int32_t* position, float slope) {
+  for (int k = 0; k < key_count; ++k)
+    for (int lane = 0; lane < kPanel; ++lane)
+      scores[k * kPanel + lane] -=
+          slope * std::fabs(static_cast<float>(position[lane] - (first_key + k)));
+}
+
+inline void mask_outside(float* scores, int key_count, std::int32_t first_key,
+                         const std::int32_t* begin, const std::int32_t* end) {
+  for (int k = 0; k < key_count; ++k)
+    for (int lane = 0; lane < kPanel; ++lane)
+      if (first_key + k < begin[lane] || first_key + k >= end[lane])
+        scores[k * kPanel + lane] = -kInfinity;
+}
+
+// max' = max(max, scores); alpha = 2^(max − max'); weights = 2^(scores − max'); sum' = sum·alpha + Σ weights
+inline void softmax(float* scores, int key_count, const SoftmaxState& state) {
+  for (int lane = 0; lane < kPanel; ++lane) {
+    float top = state.max[lane];
+    for (int k = 0; k < key_count; ++k)
+      if (scores[k * kPanel + lane] > top) top = scores[k * kPanel + lane];
+    const float shift = top == -kInfinity ? 0.0f : top;
+    state.alpha[lane] = std::exp2(state.max[lane] - shift);
+    float sum = state.sum[lane] * state.alpha[lane];
+    for (int k = 0; k < key_count; ++k) {
+      float& s = scores[k * kPanel + lane];
+      s = std::exp2(s - shift);
+      sum += s;
+    }
+    state.max[lane] = top;
+    state.sum[lane] = sum;
+  }
+}
+
+// acc[d][lane] = acc[d][lane]·alpha[lane] + Σ_k weights[k][lane] · values[k][d]
+inline void weighted_sum_visible_values(const float* weights, const float* values,
+                                        std::int64_t value_stride, int key_count, int dim,
+                                        const float* alpha, float* acc, const LaneBits* hidden) {
+  for (int d = 0; d < dim; ++d)
+    for (int lane = 0; lane < kPanel; ++lane) {
+      float sum = acc[d * kPanel + lane] * alpha[lane];
+      for (int k = 0; k < key_count; ++k)
+        if (hidden == nullptr || (hidden[k] >> lane & 1) == 0)
+          sum += weights[k * kPanel + lane] * values[k * value_stride + d];
+      acc[d * kPanel + lane] = sum;
+    }
+}
+
+inline void weighted_sum_values(const float* weights, const float* values,
+                                std::int64_t value_stride, int key_count, int dim,
+                                const float* alpha, float* acc) {
+  weighted_sum_visible_values(weights, values, value_stride, key_count, dim, alpha, acc, nullptr);
+}
+
+inline bool all_finite(const float* rows, std::int64_t row_stride, int row_count, int dim) {
+  for (int r = 0; r < row_count; ++r)
+    for (int d = 0; d < dim; ++d)
+      if (!std::isfinite(rows[r * row_stride + d])) return false;
+  return true;
+}
+
+// With M = max(total.max, part.max): sum and acc of each side times 2^(its max − M), added.
+inline void merge_states(int dim, const SoftmaxState& total, float* total_acc,
+                         const SoftmaxState& part, const float* part_acc) {
+  for (int lane = 0; lane < kPanel; ++lane) {
+    const float both = total.max[lane] > part.max[lane] ? total.max[lane] : part.max[lane];
+    const float shift = both == -kInfinity ? 0.0f : both;
+    const float scale_total = std::exp2(total.max[lane] - shift);
+    const float scale_part = std::exp2(part.max[lane] - shift);
+    total.max[lane] = both;
+    total.sum[lane] = total.sum[lane] * scale_total + part.sum[lane] * scale_part;
+    for (int d = 0; d < dim; ++d) {
+      float& t = total_acc[d * kPanel + lane];
+      t = t * scale_total + part_acc[d * kPanel + lane] * scale_part;
+    }
+  }
+}
+
+inline void write_outputs(const float* acc, const float* factor, int count, int dim, float* out,
+                          std::int64_t out_stride) {
+  for (int lane = 0; lane < count; ++lane)
+    for (int d = 0; d < dim; ++d)
+      out[lane * out_stride + d] = factor[lane] * acc[d * kPanel + lane] + 0.0f;  // −0 becomes 0
+}
+
+inline void normalise(const float* scores, int key_count, const float* shift, const float* factor,
+                      float* weights) {
+  for (int k = 0; k < key_count; ++k)
+    for (int lane = 0; lane < kPanel; ++lane) {
+      const float s = scores[k * kPanel + lane];
+      const float from = shift[lane] == -kInfinity ? 0.0f : shift[lane];
+      weights[k * kPanel + lane] = s == -kInfinity ? 0.0f : factor[lane] * std::exp2(s - from);
+    }
+}
+
+inline void add_entropy(const float* scores, const float* weights, int key_count,
+                        const float* shift, const float* log2_sum, float* entropy) {
+  for (int k = 0; k < key_count; ++k)
+    for (int lane = 0; lane < kPanel; ++lane) {
+      const float w = weights[k * kPanel + lane];
+      if (w != 0) entropy[lane] += w * (log2_sum[lane] - (scores[k * kPanel + lane] - shift[lane]));
+    }
+}
+
+inline float widen(float value) { return value; }
+inline float widen(std::uint16_t half) { return half_to_float(half); }
+
+// y[r][o] = bias[o] + Σ_i x[r][i] · packed[o / panel][i][o % panel]
+template <typename Packed>
+inline void linear(const Packed* packed, const float* bias, const float* x, std::int64_t x_stride,
+                   int rows, int in, int out, float* y, std::int64_t y_stride) {
+  for (int r = 0; r < rows; ++r)
+    for (int o = 0; o < out; ++o) {
+      const Packed* panel =
+          packed + static_cast<std::int64_t>(o / kPanel) * in * kPanel + o % kPanel;
+      float sum = bias != nullptr ? bias[o] : 0.0f;
+      for (int i = 0; i < in; ++i)
+        sum += x[r * x_stride + i] * widen(panel[static_cast<std::int64_t>(i) * kPanel]);
+      y[r * y_stride + o] = sum;
+    }
+}
+
+}  // namespace qkv::kernels::scalar

@@ -1,0 +1,103 @@
+// Eight floats: AVX2, FMA and F16C.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace qkv::kernels {
+namespace {
+
+inline constexpr int kLanes = 8;      // floats in a Vec
+inline constexpr int kPanelVecs = 2;  // Vecs in a panel
+inline constexpr int kTileRows =
+    6;  // rows of a tile: 12 accumulators, 2 panel Vecs and a broadcast of 16 registers
+
+using Vec = __m256;
+using IVec = __m256i;
+using VMask = __m256;
+
+inline Vec load(const float* p) { return _mm256_loadu_ps(p); }
+// Halves, widened: exact.
+inline Vec load(const std::uint16_t* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
+inline Vec set1(float x) { return _mm256_set1_ps(x); }
+inline Vec broadcast(const float* p) { return _mm256_broadcast_ss(p); }
+inline Vec add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
+inline Vec sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
+inline Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
+inline Vec div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
+// a·b + c, rounded once
+inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+// The second operand where either is NaN.
+inline Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+inline Vec abs(Vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+inline Vec sqrt(Vec a) { return _mm256_sqrt_ps(a); }
+// Sum of the lanes, in a fixed order.
+inline float sum_lanes(Vec a) {
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+
+inline VMask equal(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
+inline VMask less(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
+inline VMask mask_or(VMask a, VMask b) { return _mm256_or_ps(a, b); }
+inline VMask mask_of_bits(std::uint32_t bits) {
+  const IVec one = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  const IVec all = _mm256_set1_epi32(static_cast<int>(bits));
+  return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_and_si256(all, one), one));
+}
+inline Vec select(VMask m, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, m); }
+
+inline IVec iload(const std::int32_t* p) {
+  return _mm256_loadu_si256(reinterpret_cast<const IVec*>(p));
+}
+inline IVec iset1(std::int32_t x) { return _mm256_set1_epi32(x); }
+inline IVec isub(IVec a, IVec b) { return _mm256_sub_epi32(a, b); }
+inline VMask iless(IVec a, IVec b) { return _mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a)); }
+inline Vec to_float(IVec a) { return _mm256_cvtepi32_ps(a); }
+
+// x − ⌊x⌋ (0 at ±inf) and p·2^⌊x⌋: the two halves of 2^x. Below 2^−126 the result is 0.
+inline Vec clamp_exponent(Vec x) {
+  // NaN passes: max and min return their second operand then
+  return _mm256_min_ps(_mm256_set1_ps(128.0f), _mm256_max_ps(_mm256_set1_ps(-127.0f), x));
+}
+inline Vec fraction(Vec x) {
+  const Vec y = clamp_exponent(x);
+  return _mm256_sub_ps(y, _mm256_floor_ps(y));
+}
+inline Vec scale_by_exponent(Vec p, Vec x) {
+  const IVec n = _mm256_cvtps_epi32(_mm256_floor_ps(clamp_exponent(x)));
+  const IVec bits = _mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23);
+  return _mm256_mul_ps(p, _mm256_castsi256_ps(bits));
+}
+
+// Transposes a kLanes × kLanes block: r[i][j] ↔ r[j][i].
+inline void transpose(Vec (&r)[kLanes]) {
+  Vec t[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+    r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+    r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
+    t[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) r[i] = t[i];
+}
+
+}  // namespace
+}  // namespace qkv::kernels

@@ -1,0 +1,78 @@
+// Four floats: AArch64 Advanced SIMD.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstdint>
+
+namespace qkv::kernels {
+namespace {
+
+inline constexpr int kLanes = 4;      // floats in a Vec
+inline constexpr int kPanelVecs = 4;  // Vecs in a panel
+inline constexpr int kTileRows =
+    6;  // rows of a tile: 24 accumulators, 4 panel Vecs and a broadcast of 32 registers
+
+using Vec = float32x4_t;
+using IVec = int32x4_t;
+using VMask = uint32x4_t;
+
+inline Vec load(const float* p) { return vld1q_f32(p); }
+// Halves, widened: exact.
+inline Vec load(const std::uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+inline void store(float* p, Vec v) { vst1q_f32(p, v); }
+inline Vec set1(float x) { return vdupq_n_f32(x); }
+inline Vec broadcast(const float* p) { return vld1q_dup_f32(p); }
+inline Vec add(Vec a, Vec b) { return vaddq_f32(a, b); }
+inline Vec sub(Vec a, Vec b) { return vsubq_f32(a, b); }
+inline Vec mul(Vec a, Vec b) { return vmulq_f32(a, b); }
+inline Vec div(Vec a, Vec b) { return vdivq_f32(a, b); }
+// a·b + c, rounded once
+inline Vec fma(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
+// The second operand where either is NaN.
+inline Vec max(Vec a, Vec b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+inline Vec abs(Vec a) { return vabsq_f32(a); }
+inline Vec sqrt(Vec a) { return vsqrtq_f32(a); }
+// Sum of the lanes, in a fixed order.
+inline float sum_lanes(Vec a) { return vaddvq_f32(a); }
+
+inline VMask equal(Vec a, Vec b) { return vceqq_f32(a, b); }
+inline VMask less(Vec a, Vec b) { return vcltq_f32(a, b); }
+inline VMask mask_or(VMask a, VMask b) { return vorrq_u32(a, b); }
+inline VMask mask_of_bits(std::uint32_t bits) {
+  const VMask one = {1, 2, 4, 8};
+  return vtstq_u32(vdupq_n_u32(bits), one);
+}
+inline Vec select(VMask m, Vec yes, Vec no) { return vbslq_f32(m, yes, no); }
+
+inline IVec iload(const std::int32_t* p) { return vld1q_s32(p); }
+inline IVec iset1(std::int32_t x) { return vdupq_n_s32(x); }
+inline IVec isub(IVec a, IVec b) { return vsubq_s32(a, b); }
+inline VMask iless(IVec a, IVec b) { return vcltq_s32(a, b); }
+inline Vec to_float(IVec a) { return vcvtq_f32_s32(a); }
+
+// x − ⌊x⌋ (0 at ±inf) and p·2^⌊x⌋: the two halves of 2^x. Below 2^−126 the result is 0.
+inline Vec clamp_exponent(Vec x) {
+  return vminq_f32(vdupq_n_f32(128.0f), vmaxq_f32(vdupq_n_f32(-127.0f), x));
+}
+inline Vec fraction(Vec x) {
+  const Vec y = clamp_exponent(x);
+  return vsubq_f32(y, vrndmq_f32(y));
+}
+inline Vec scale_by_exponent(Vec p, Vec x) {
+  const IVec n = vcvtq_s32_f32(vrndmq_f32(clamp_exponent(x)));
+  return vmulq_f32(p, vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23)));
+}
+
+// Transposes a kLanes × kLanes block: r[i][j] ↔ r[j][i].
+inline void transpose(Vec (&r)[kLanes]) {
+  const float32x4x2_t a = vtrnq_f32(r[0], r[1]);
+  const float32x4x2_t b = vtrnq_f32(r[2], r[3]);
+  r[0] = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
+  r[1] = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
+  r[2] = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
+  r[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
+}
+
+}  // namespace
+}  // namespace qkv::kernels

@@ -1,0 +1,45 @@
+// How far the engine may be from the fp64 reference, row by row: the derivations of docs/numerics.md as code.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "attention/problem.h"
+#include "attention/reference.h"
+
+namespace qkv::tests {
+
+// u = 2^−24, γ(n) = n·u / (1 − n·u)
+inline constexpr double kUnit = 0x1p-24;
+inline double gamma(double n) { return n * kUnit / (1 - n * kUnit); }
+
+// Absolute bounds of one row.
+struct RowBounds {
+  std::vector<double> score;   // [Sk] of a score, in natural units; 0 where hidden
+  std::vector<double> weight;  // [Sk] of a weight in the trace
+  std::vector<double> tile;    // [Sk] of a weight from weights(), given the engine's own lse
+  std::vector<double> out;     // [d_v]
+  double lse = 0;
+  double max = 0;
+  double entropy = 0;
+
+  double weight_sum() const;  // of Σ of any of the row's weights
+};
+
+RowBounds bounds_of(const Problem& p, const Reference<double>& r, std::int64_t b, std::int64_t h,
+                    std::int64_t q);
+
+// Entropy and largest score of a row, in fp64.
+struct RowFacts {
+  double max, entropy;
+  std::int64_t visible;
+};
+RowFacts facts_of(const Problem& p, const Reference<double>& r, std::int64_t b, std::int64_t h,
+                  std::int64_t q);
+
+// Index of a row in [B,H,Sq].
+inline std::size_t row_of(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t q) {
+  return static_cast<std::size_t>((b * p.heads + h) * p.queries + q);
+}
+
+}  // namespace qkv::tests

@@ -1,0 +1,192 @@
+// The row kernels of every instruction set against their scalar twins, and attention of few queries against the panels.
+#include "kernels/rows.h"
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "kernels/half.h"
+#include "tests/kernels/twins.h"
+
+namespace qkv::kernels::testing {
+namespace {
+
+class Rows : public EveryIsa {
+ protected:
+  const RowKernels& rows() const { return *row_kernels_of(kernel().name); }
+  static const RowKernels& twin() { return *row_kernels_of("scalar"); }
+};
+QKV_FOR_EVERY_ISA(Rows);
+
+// Each activation is a few operations around e^x or tanh, whose vector versions are off by 2e-7 and 4e-7 of the result.
+TEST_P(Rows, ActivationsAreTheirTwins) {
+  Random random(1);
+  for (const int count : kLengths)
+    for (const auto kernel : {&RowKernels::silu, &RowKernels::gelu_new, &RowKernels::tanh}) {
+      Floats got(count, random, -20, 20);
+      Floats expected = got;
+      const Floats x = got;
+      (rows().*kernel)(got.data(), count);
+      (twin().*kernel)(expected.data(), count);
+      for (int i = 0; i < count; ++i)
+        ASSERT_NEAR(got[i], expected[i], 1e-6 * (1 + std::fabs(x[i]))) << "x = " << x[i];
+    }
+}
+
+TEST_P(Rows, ActivationsOfLargeNumbersStayFinite) {
+  std::vector<float> values = {-1e30f, -200, -100, 100, 200, 1e30f, 0, -0.0f};
+  rows().silu(values.data(), std::ssize(values));
+  EXPECT_NEAR(values[0], 0, 1e-30);
+  EXPECT_NEAR(values[1], 0, 1e-30);
+  EXPECT_EQ(values[4], 200);
+  EXPECT_EQ(values[5], 1e30f);
+  EXPECT_EQ(values[6], 0);
+}
+
+TEST_P(Rows, LargestAndSumOfExp) {
+  Random random(2);
+  for (const int count : kLengths) {
+    Floats values(count, random, -30, 5);
+    values[count / 2] = 6;
+    ASSERT_EQ(rows().largest(values.data(), count), 6);
+    // every e^x is off by 2e-7 and by the rounding of its argument, 36·2^−24; the sum by γ(count) at most
+    double exact = 0;
+    for (int i = 0; i < count; ++i) exact += std::exp(static_cast<double>(values[i]) - 6);
+    ASSERT_NEAR(rows().sum_of_exp(values.data(), count, 6), exact,
+                (kExp2Error + (36 * 3 + count) * kUnit) * exact);
+    values[0] = kNaN;
+    if (count > 1) {
+      ASSERT_EQ(rows().largest(values.data(), count), 6);
+    }
+    values[0] = -kInfinity;
+    ASSERT_FALSE(std::isnan(rows().sum_of_exp(values.data(), count, 6)));
+  }
+  EXPECT_EQ(rows().largest(nullptr, 0), -kInfinity);
+}
+
+TEST_P(Rows, LayerNormIsTheFormula) {
+  Random random(3);
+  for (const int count : kLengths)
+    for (const bool adds : {false, true}) {
+      const Floats sum(count, random, -3, 3), add(count, random, -3, 3),
+          weight(count, random, 0, 2), bias(count, random, -1, 1);
+      Floats got(count);
+      rows().layer_norm(sum.data(), adds ? add.data() : nullptr, weight.data(), bias.data(), 1e-5f,
+                        count, got.data());
+      double mean = 0, variance = 0;
+      const auto x = [&](int i) {
+        return static_cast<double>(sum[i]) + (adds ? static_cast<double>(add[i]) : 0);
+      };
+      for (int i = 0; i < count; ++i) mean += x(i) / count;
+      for (int i = 0; i < count; ++i) variance += (x(i) - mean) * (x(i) - mean) / count;
+      for (int i = 0; i < count; ++i) {
+        const double expected = (x(i) - mean) / std::sqrt(variance + 1e-5) * weight[i] + bias[i];
+        // a row of one number has variance 0 and would be divided by √ε alone: rounding of the mean shows 316-fold
+        ASSERT_NEAR(got[i], expected, 1e-4) << count << " at " << i;
+      }
+      // in place of either operand: the same bits
+      Floats in_place = sum;
+      rows().layer_norm(in_place.data(), adds ? add.data() : nullptr, weight.data(), bias.data(),
+                        1e-5f, count, in_place.data());
+      ASSERT_EQ(
+          std::memcmp(in_place.data(), got.data(), sizeof(float) * static_cast<std::size_t>(count)),
+          0);
+    }
+}
+
+TEST(Half, EveryHalfIsAFloatAndComesBack) {
+  for (std::uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const auto half = static_cast<std::uint16_t>(bits);
+    const float value = half_to_float(half);
+    std::uint16_t back = 0;
+    if ((bits & 0x7c00) == 0x7c00) {
+      ASSERT_FALSE(std::isfinite(value));
+      ASSERT_FALSE(float_is_half(value, &back));
+      continue;
+    }
+    const int exponent = static_cast<int>(bits >> 10 & 31);
+    const double mantissa = bits & 0x3ff;
+    const double size =
+        exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+    ASSERT_EQ(value, bits & 0x8000 ? -size : size);
+    ASSERT_TRUE(float_is_half(value, &back));
+    ASSERT_EQ(back, half);
+    if (value != 0) {
+      ASSERT_FALSE(float_is_half(value * (1 + 0x1p-12f), &back));
+    }
+  }
+}
+
+// linear_half gives the bits of linear over the same numbers.
+TEST_P(Rows, LinearOfHalvesHasTheBitsOfFloats) {
+  Random random(4);
+  for (const int rows : {1, 2, 5, 13, 30})
+    for (const int out : {5, 32, 130})
+      for (const int in : {1, 7, 64}) {
+        const int panels = (out + panel() - 1) / panel();
+        const auto size = static_cast<std::size_t>(panels * panel() * in);
+        std::vector<std::uint16_t> halves(size);
+        std::vector<float> floats(size);
+        for (std::size_t i = 0; i < size; ++i) {
+          halves[i] = static_cast<std::uint16_t>(random.below(0x7c00) | random.below(2) << 15);
+          floats[i] = half_to_float(halves[i]);
+        }
+        const Floats x(std::int64_t{rows} * in, random, -1, 1), bias(out, random, -1, 1);
+        Floats expected(std::int64_t{rows} * out), got(std::int64_t{rows} * out);
+        kernel().linear(floats.data(), bias.data(), x.data(), in, rows, in, out, expected.data(),
+                        out);
+        kernel().linear_half(halves.data(), bias.data(), x.data(), in, rows, in, out, got.data(),
+                             out);
+        ASSERT_EQ(std::memcmp(got.data(), expected.data(),
+                              sizeof(float) * static_cast<std::size_t>(got.size())),
+                  0);
+      }
+}
+
+// One query by the row kernels, and as a lane of a panel: the same bits at every step.
+TEST_P(Rows, FewQueriesHaveTheBitsOfPanels) {
+  Random random(5);
+  for (const int keys : kLengths) {
+    if (keys > kMaxChunk) break;
+    for (const int dim : {1, 7, 16, 32, 65})
+      for (int count = 1; count <= kFewQueries; ++count) {
+        const Floats queries(std::int64_t{count} * dim, random, -2, 2);
+        const Floats key(std::int64_t{keys} * dim, random, -1, 1),
+            value(std::int64_t{keys} * dim, random, -1, 1);
+        std::vector<float> packed(static_cast<std::size_t>(panel() * dim)),
+            scores(static_cast<std::size_t>(panel() * kMaxChunk));
+        std::vector<float> max(static_cast<std::size_t>(panel()), -kInfinity), sum(max.size(), 0),
+            alpha(max.size());
+        std::vector<float> acc(packed.size(), 0);
+        kernel().pack_queries(queries.data(), dim, count, dim, 1, packed.data());
+        kernel().query_dot_keys(packed.data(), key.data(), dim, keys, dim, scores.data());
+        std::vector<float> row_scores(static_cast<std::size_t>(count * kMaxChunk));
+        rows().query_dot_keys(queries.data(), count, key.data(), dim, keys, dim, row_scores.data());
+        for (int q = 0; q < count; ++q)
+          for (int k = 0; k < keys; ++k)
+            ASSERT_EQ(bits_of(row_scores[static_cast<std::size_t>(q * kMaxChunk + k)]),
+                      bits_of(scores[static_cast<std::size_t>(k * panel() + q)]));
+        kernel().softmax(scores.data(), keys, {max.data(), sum.data(), alpha.data()});
+        kernel().weighted_sum_values(scores.data(), value.data(), dim, keys, dim, alpha.data(),
+                                     acc.data());
+        for (int q = 0; q < count; ++q) {
+          float row_max = -kInfinity, row_sum = 0, row_alpha = 0;
+          std::vector<float> row_acc(static_cast<std::size_t>(dim), 0);
+          float* weights = row_scores.data() + q * kMaxChunk;
+          rows().softmax(weights, keys, {&row_max, &row_sum, &row_alpha});
+          rows().weighted_sum_values(weights, value.data(), dim, keys, dim, row_alpha,
+                                     row_acc.data());
+          const auto lane = static_cast<std::size_t>(q);
+          ASSERT_EQ(bits_of(row_max), bits_of(max[lane]));
+          ASSERT_EQ(bits_of(row_sum), bits_of(sum[lane])) << keys << " keys";
+          for (int d = 0; d < dim; ++d)
+            ASSERT_EQ(bits_of(row_acc[static_cast<std::size_t>(d)]),
+                      bits_of(acc[static_cast<std::size_t>(d * panel() + q)]));
+        }
+      }
+  }
+}
+
+}  // namespace
+}  // namespace qkv::kernels::testing
