@@ -4,6 +4,7 @@ import os
 import pty
 import select
 import subprocess
+import tempfile
 import time
 
 import jsonschema
@@ -116,12 +117,12 @@ def in_terminal(arguments, columns=80, stdin=None, environment=None, until=None)
     import termios
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     inherited = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "COLUMNS")}
-    process = subprocess.Popen([BUILD / "bin" / "qkv", *arguments], stdin=subprocess.PIPE, stdout=follower, stderr=follower,
-                               env={**inherited, "TERM": "xterm", **(environment or {})})
+    with tempfile.TemporaryFile() as text:  # a pipe could fill up while nobody reads the terminal
+        text.write(stdin or b"")
+        text.seek(0)
+        process = subprocess.Popen([BUILD / "bin" / "qkv", *arguments], stdin=text, stdout=follower, stderr=follower,
+                                   env={**inherited, "TERM": "xterm", **(environment or {})})
     os.close(follower)
-    if stdin:
-        process.stdin.write(stdin)
-    process.stdin.close()
     shown, deadline = b"", time.monotonic() + 60
     while time.monotonic() < deadline:
         if not select.select([leader], [], [], 1)[0]:
