@@ -42,6 +42,16 @@ struct AttentionOptions {
   std::span<const float> alibi_slopes;
   // [batch] keys from key_lengths[b] on do not exist for batch entry b. Default: all Sk.
   std::span<const std::int32_t> key_lengths;
+  // Packed sequences: no padding, one sequence after the other. cu_seqlens_q [n+1] (0, then rising) cuts a query
+  // [1, heads_q, total, d_k] into n sequences, cu_seqlens_k [n+1] a key and a value [1, heads_kv, total, ·]; each may be given
+  // without the other, which then has batch n. Positions and trace indices count within a sequence. Not with mask or bias.
+  std::span<const std::int32_t> cu_seqlens_q, cu_seqlens_k;
+  // Paged keys and values: key and value are pools [pages, heads_kv, page, ·], and key k of batch entry b lies in page
+  // block_table[b][k / page]. [batch, pages of an entry] dense; needs key_lengths, whose pages alone are looked at.
+  std::span<const std::int32_t> block_table;
+  // For int8 keys and values, required there: key = k_scale·stored, value = v_scale·stored. float32, shape of key with a last
+  // dimension of 1; a dimension of 1 is repeated (one scale for all, one a head, one a token).
+  TensorView k_scale, v_scale;
   // Threads to use at most; 0 (default): as many as the machine has. The bits of the result do not depend on it.
   int threads = 0;
   // What to record if AttentionOutput::trace is set.
@@ -49,19 +59,43 @@ struct AttentionOptions {
 };
 
 struct AttentionOutput {
-  // [batch, heads_q, Sq, d_v], required.
+  // [batch, heads_q, Sq, d_v] (packed: [1, heads_q, total, d_v]) of float32, float16 or bfloat16, required.
   MutableTensorView out;
-  // [batch, heads_q, Sq] dense: natural log of Σ e^score, sink included; −inf for a row with no visible key. Optional.
+  // [batch, heads_q, Sq] (packed: [heads_q, total]) dense: natural log of Σ e^score, sink included; −inf for a row with no
+  // visible key. Optional.
   std::span<float> lse;
   // Filled as options.trace asks. Optional.
   Trace* trace = nullptr;
 };
 
 // query [batch, heads_q, Sq, d_k], key [batch, heads_kv, Sk, d_k], value [batch, heads_kv, Sk, d_v]; heads_q must be a
-// multiple of heads_kv, d_k and d_v from 1 to 1024. Extra memory O(Sq + Sk), none of it N×N.
+// multiple of heads_kv, d_k and d_v from 1 to 1024. All three float32, float16 or bfloat16, or key and value int8. Extra memory
+// O(Sq + Sk), none of it N×N. out must not overlap an input.
 // Throws std::invalid_argument naming what was expected and what came, before anything is written.
 void attention(const TensorView& query, const TensorView& key, const TensorView& value,
                const AttentionOptions& options, const AttentionOutput& output);
+
+// What attention() left of a call, for its backward pass.
+struct AttentionForward {
+  TensorView out;              // as AttentionOutput::out
+  std::span<const float> lse;  // as AttentionOutput::lse
+};
+
+// What backward writes: the gradient of Σ out·d_out (+ Σ lse·d_lse). Each is optional; shapes as the tensor's own.
+struct AttentionGradients {
+  MutableTensorView d_query, d_key, d_value;  // float32, float16 or bfloat16
+  MutableTensorView d_bias;  // float32, the shape of options.bias: repeated entries hold the sum
+  std::span<float> d_sinks;  // [heads_q]
+};
+
+// Gradients of attention() with the same query, key, value and options (threads may differ; no int8, no pages). d_out as out;
+// d_lse, as lse, where the log-sum-exp was used too (default: none). Memory O(Sq + Sk): scores are computed again from
+// forward.lse, as in Dao et al. 2022, algorithm 4. The bits do not depend on the threads. A hidden key's gradients are
+// exactly 0, whatever it holds. Throws std::invalid_argument.
+void attention_backward(const TensorView& query, const TensorView& key, const TensorView& value,
+                        const AttentionOptions& options, const AttentionForward& forward,
+                        const TensorView& d_out, const AttentionGradients& gradients,
+                        std::span<const float> d_lse = {});
 
 // One part of an attention over a set of keys that was split: its output and its log-sum-exp.
 struct AttentionPart {

@@ -7,13 +7,41 @@
 
 namespace qkv {
 
-// What one element of a tensor is. Arithmetic is fp32 whatever is stored (docs/numerics.md).
-enum class DType : std::uint8_t { f32, boolean };
+// What one element of a tensor is. What is computed in which precision: docs/numerics.md.
+enum class DType : std::uint8_t {
+  f32,
+  boolean,  // one byte, 0 or 1
+  f16,      // IEEE 754 half
+  bf16,     // the upper half of a float
+  i8,       // signed, with a scale beside it
+};
 
 // Bytes of one element.
-constexpr std::int64_t size_of(DType dtype) { return dtype == DType::f32 ? 4 : 1; }
+constexpr std::int64_t size_of(DType dtype) {
+  switch (dtype) {
+    case DType::f32:
+      return 4;
+    case DType::f16:
+    case DType::bf16:
+      return 2;
+    default:
+      return 1;
+  }
+}
 constexpr std::string_view name_of(DType dtype) {
-  return dtype == DType::f32 ? std::string_view("float32") : std::string_view("bool");
+  switch (dtype) {
+    case DType::f32:
+      return "float32";
+    case DType::boolean:
+      return "bool";
+    case DType::f16:
+      return "float16";
+    case DType::bf16:
+      return "bfloat16";
+    case DType::i8:
+      return "int8";
+  }
+  return "unknown";
 }
 
 using Shape4 = std::array<std::int64_t, 4>;

@@ -19,6 +19,9 @@ struct TraceOptions {
 // p(q,k) is the weight of key k for query q: softmax of the scores, the sink (if any) in the denominator.
 // Arrays are dense and row-major; B = batch, H = query heads. A row with no visible key has lse −inf, max −inf, entropy 0,
 // no top keys, remainder 0 (with a sink: lse the sink's logit, remainder 1).
+//
+// Packed sequences: [B,H,Sq] becomes [H,total] of the queries, [B,H,Sk] [H,total] of the keys; the block map has one entry for each
+// sequence, as large as the longest needs. Paged keys: Sk is the longest of key_lengths.
 struct Trace {
   std::int64_t batch = 0, heads = 0, queries = 0, keys = 0;
   int top = 0;

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "attention/few.h"
 #include "attention/forward.h"
@@ -24,7 +25,7 @@ struct Call {
   const kernels::Kernels& kernel;
   const Problem& problem;
   const AttentionOutput& output;
-  Rows<float> out;
+  MutableRows out;
 };
 
 // Forward for one block of rows and, if a recorder is given, its trace.
@@ -45,7 +46,7 @@ void run_rows(const Call& call, std::int64_t b, std::int64_t h, std::int64_t fir
   }
   forward_rows(block, panels.data(), packed, packed + packed_floats, call.out, results.data());
   if (call.output.lse.data() != nullptr) {
-    float* lse = call.output.lse.data() + (b * p.heads + h) * p.queries + first;
+    float* lse = call.output.lse.data() + p.row_index(b, h, first);
     for (int i = 0; i < count; ++i)
       lse[i] = lse_of(results[static_cast<std::size_t>(i / width)], i % width);
   }
@@ -62,6 +63,34 @@ std::int64_t rows_per_task(const Problem& p, int width, int threads) {
   return rows;
 }
 
+// Pieces that the heads of each batch entry are cut into; packed sequences have different numbers of them.
+class Pieces {
+ public:
+  template <class F>
+  Pieces(const Problem& p, const F& pieces_of) : heads_(p.heads) {
+    starts_.reserve(static_cast<std::size_t>(p.batch) + 1);
+    starts_.push_back(0);
+    for (std::int64_t b = 0; b < p.batch; ++b)
+      starts_.push_back(starts_.back() + p.heads * pieces_of(b));
+  }
+  std::int64_t count() const { return starts_.back(); }
+
+  // Causal: the last rows see most, so the last piece of a head goes first.
+  struct Piece {
+    std::int64_t b, h, piece;
+  };
+  Piece operator[](std::int64_t task) const {
+    const auto after = std::upper_bound(starts_.begin(), starts_.end(), task);
+    const std::int64_t each = (*after - *(after - 1)) / heads_;
+    const std::int64_t rest = task - *(after - 1);
+    return {after - starts_.begin() - 1, rest / each, each - 1 - rest % each};
+  }
+
+ private:
+  std::vector<std::int64_t> starts_;
+  std::int64_t heads_;
+};
+
 void run(const Call& call, int threads) {
   const Problem& p = call.problem;
   if (is_few(p)) {
@@ -71,31 +100,28 @@ void run(const Call& call, int threads) {
     return;
   }
   const std::int64_t rows = rows_per_task(p, call.kernel.panel, threads);
-  const std::int64_t blocks = (p.queries + rows - 1) / rows;
-  parallel_for(threads, p.batch * p.heads * blocks, [&](std::int64_t task) {
-    const std::int64_t head = task / blocks;
-    const std::int64_t block =
-        blocks - 1 - task % blocks;  // causal: the last rows see most, so they go first
-    const std::int64_t first = block * rows;
-    run_rows(call, head / p.heads, head % p.heads, first,
-             static_cast<int>(std::min(rows, p.queries - first)), nullptr, nullptr);
+  const Pieces pieces(p, [&](std::int64_t b) { return (p.queries_of(b) + rows - 1) / rows; });
+  parallel_for(threads, pieces.count(), [&](std::int64_t task) {
+    const Pieces::Piece at = pieces[task];
+    const std::int64_t first = at.piece * rows;
+    run_rows(call, at.b, at.h, first, static_cast<int>(std::min(rows, p.queries_of(at.b) - first)),
+             nullptr, nullptr);
   });
 }
 
 void run_traced(const Call& call, int threads, const TraceOptions& options, Trace& trace) {
   const Problem& p = call.problem;
   TraceRecorder recorder(p, options, trace);
-  const TraceCut& cut = recorder.cut();
-  parallel_for(threads, p.batch * p.heads * cut.groups, [&](std::int64_t task) {
-    const std::int64_t b = task / cut.groups / p.heads;
-    const std::int64_t h = task / cut.groups % p.heads;
-    const std::int64_t group = cut.groups - 1 - task % cut.groups;
+  const Pieces pieces(p, [&](std::int64_t b) { return recorder.cut(b).groups; });
+  parallel_for(threads, pieces.count(), [&](std::int64_t task) {
+    const auto [b, h, group] = pieces[task];
+    const TraceCut& cut = recorder.cut(b);
     const Range units = cut.units_of(group);
     TraceRecorder::Sums sums;
     for (std::int64_t unit = units.begin; unit < units.end; ++unit) {
       const std::int64_t begin = unit * cut.unit;
-      const std::int64_t end = std::min(begin + cut.unit, p.queries);
-      recorder.begin_unit(begin, sums);
+      const std::int64_t end = std::min(begin + cut.unit, p.queries_of(b));
+      recorder.begin_unit(b, begin, sums);
       for (std::int64_t first = begin; first < end; first += kRowBlock)
         run_rows(call, b, h, first,
                  static_cast<int>(std::min<std::int64_t>(kRowBlock, end - first)), &recorder,
@@ -119,7 +145,7 @@ const kernels::Kernels& kernel_for(const Problem& p) {
 void attention(const TensorView& query, const TensorView& key, const TensorView& value,
                const AttentionOptions& options, const AttentionOutput& output) {
   const Problem problem = attention_problem(query, key, value, options, output);
-  const Call call{kernel_for(problem), problem, output, rows_of<float>(output.out)};
+  const Call call{kernel_for(problem), problem, output, out_rows(problem, output.out)};
   if (output.trace != nullptr)
     run_traced(call, options.threads, options.trace, *output.trace);
   else

@@ -12,7 +12,7 @@ namespace qkv {
 bool is_few(const Problem& p);
 
 // Output and, if lse is not null, log-sum-exp of all queries of head h of batch entry b; lse as in AttentionOutput.
-void attend_few(const Problem& p, std::int64_t b, std::int64_t h, const Rows<float>& out,
+void attend_few(const Problem& p, std::int64_t b, std::int64_t h, const MutableRows& out,
                 float* lse);
 
 }  // namespace qkv

@@ -37,25 +37,29 @@ void find_hidden(const Problem& p, const Panel& panel, Range keys, kernels::Lane
 }
 
 // scores[k][lane] of one panel and chunk → weights, added to the panel's sums.
-void add_chunk(const RowBlock& block, const Panel& panel, const float* packed, Range keys,
-               float* scores, PanelSums& sums) {
+void add_chunk(const RowBlock& block, const Panel& panel, const float* packed,
+               const FloatRows& keys, const FloatRows& values, float* scores, PanelSums& sums) {
   const kernels::Kernels& kernel = block.kernel;
   const Problem& p = block.problem;
-  const int count = static_cast<int>(keys.end - keys.begin);
-  const float* values = p.value.row(panel.batch, p.kv_head(panel.head), keys.begin);
+  const int count = static_cast<int>(keys.range.end - keys.range.begin);
 
   const bool some_hidden = panel_scores(kernel, p, panel, packed, keys, scores);
   // a weight of 0 times a value that is not finite would be NaN: hidden values that may do so are left out one by one
   const bool leave_out =
-      some_hidden && !kernel.all_finite(values, p.value.token_stride, count, p.dim_v);
+      some_hidden && !kernel.all_finite(values.data, values.stride, count, p.dim_v);
   std::array<kernels::LaneBits, kChunk> hidden;
-  if (leave_out) find_hidden(p, panel, keys, hidden.data());
+  if (leave_out) find_hidden(p, panel, keys.range, hidden.data());
   kernel.softmax(scores, count, sums.state());
+  if (p.v_scale.data != nullptr) {
+    std::array<float, kChunk> scale;
+    row_scales(p.v_scale, panel.batch, p.kv_head(panel.head), keys.range, scale.data());
+    kernel.scale_rows(scores, count, scale.data());
+  }
   if (leave_out)
-    kernel.weighted_sum_visible_values(scores, values, p.value.token_stride, count, p.dim_v,
+    kernel.weighted_sum_visible_values(scores, values.data, values.stride, count, p.dim_v,
                                        sums.alpha.data(), sums.acc, hidden.data());
   else
-    kernel.weighted_sum_values(scores, values, p.value.token_stride, count, p.dim_v,
+    kernel.weighted_sum_values(scores, values.data, values.stride, count, p.dim_v,
                                sums.alpha.data(), sums.acc);
 }
 
@@ -83,25 +87,64 @@ PanelResult finish(const Problem& p, const Panel& panel, int width, const PanelS
   return r;
 }
 
+// The part of a chunk that any of the panels looks at.
+Range keys_of(const Panel* panels, int count, std::int64_t chunk) {
+  Range all = {chunk + kChunk, chunk};
+  for (int i = 0; i < count; ++i) {
+    const Range here = panels[i].keys_in(chunk);
+    if (here.begin < here.end) all = {std::min(all.begin, here.begin), std::max(all.end, here.end)};
+  }
+  return all;
+}
+
+std::size_t chunk_floats(const Rows& rows, int dim) {
+  return is_in_place(rows) ? 0 : static_cast<std::size_t>(dim) * kChunk;
+}
+
+// Scores of one panel and chunk; one panel's outputs take the same place later.
+std::size_t scores_floats(const kernels::Kernels& kernel, const Problem& p) {
+  const auto rows = static_cast<std::size_t>(std::max(kChunk, std::int64_t{p.dim_v}));
+  return static_cast<std::size_t>(kernel.panel) * rows;
+}
+
+// out[lane][d] = factor[lane]·acc[d][lane], in the type of out; `scratch` holds the rows as floats where that is another.
+void write_panel(const RowBlock& block, const Panel& panel, const float* acc, const float* factor,
+                 float* scratch, const MutableRows& out) {
+  const int dim = block.problem.dim_v;
+  if (out.dtype == DType::f32) {
+    block.kernel.write_outputs(acc, factor, panel.count, dim,
+                               out.row_as<float>(block.batch, block.head, panel.first),
+                               out.stride_in<float>());
+    return;
+  }
+  block.kernel.write_outputs(acc, factor, panel.count, dim, scratch, dim);
+  for (int i = 0; i < panel.count; ++i)
+    store_row(scratch + i * dim, dim, out, block.batch, block.head, panel.first + i);
+}
+
 }  // namespace
 
 std::size_t forward_scratch_floats(const kernels::Kernels& kernel, const Problem& p) {
   const auto acc = static_cast<std::size_t>(p.dim_v) * kRowBlock;
-  return 2 * acc + static_cast<std::size_t>(kernel.panel) * kChunk;
+  return 2 * acc + scores_floats(kernel, p) + chunk_floats(p.key, p.dim) +
+         chunk_floats(p.value, p.dim_v);
 }
 
 void forward_rows(const RowBlock& block, const Panel* panels, const float* packed, float* scratch,
-                  const Rows<float>& out, PanelResult* results) {
+                  const MutableRows& out, PanelResult* results) {
   const kernels::Kernels& kernel = block.kernel;
   const Problem& p = block.problem;
   const int panel_count = block.panels();
+  const std::int64_t kv_head = p.kv_head(block.head);
   const auto packed_size = static_cast<std::size_t>(p.dim) * static_cast<std::size_t>(kernel.panel);
   const auto acc_size = static_cast<std::size_t>(p.dim_v) * static_cast<std::size_t>(kernel.panel);
   constexpr std::size_t kMaxPanels = kRowBlock / 8;  // no panel is narrower than 8
   std::array<PanelSums, kMaxPanels> totals;
   std::array<PanelSums, kMaxPanels> parts;
   float* const scores = scratch;
-  float* acc = scratch + static_cast<std::size_t>(kernel.panel) * kChunk;
+  float* const key_scratch = scores + scores_floats(kernel, p);
+  float* const value_scratch = key_scratch + chunk_floats(p.key, p.dim);
+  float* const acc = value_scratch + chunk_floats(p.value, p.dim_v);
   Range keys = {p.keys, 0};
   for (std::size_t i = 0; i < static_cast<std::size_t>(panel_count); ++i) {
     totals[i].acc = acc + 2 * i * acc_size;
@@ -119,10 +162,16 @@ void forward_rows(const RowBlock& block, const Panel* panels, const float* packe
       parts[i].clear(acc_size);
     for (std::int64_t chunk = stretch; chunk < std::min(stretch + kStretch, keys.end);
          chunk += kChunk) {
+      const Range seen = keys_of(panels, panel_count, chunk);
+      if (seen.begin >= seen.end) continue;
+      const FloatRows key_rows = float_rows(p.key, block.batch, kv_head, seen, p.dim, key_scratch);
+      const FloatRows value_rows =
+          float_rows(p.value, block.batch, kv_head, seen, p.dim_v, value_scratch);
       for (std::size_t i = 0; i < static_cast<std::size_t>(panel_count); ++i) {
         const Range here = panels[i].keys_in(chunk);
         if (here.begin < here.end)
-          add_chunk(block, panels[i], packed + i * packed_size, here, scores, sums[i]);
+          add_chunk(block, panels[i], packed + i * packed_size, part_of(key_rows, here),
+                    part_of(value_rows, here), scores, sums[i]);
       }
     }
     for (std::size_t i = 0; !first_stretch && i < static_cast<std::size_t>(panel_count); ++i)
@@ -134,8 +183,7 @@ void forward_rows(const RowBlock& block, const Panel* panels, const float* packe
   for (std::size_t i = 0; i < static_cast<std::size_t>(panel_count); ++i) {
     LaneFloats factor;
     results[i] = finish(p, panels[i], kernel.panel, totals[i], factor);
-    kernel.write_outputs(totals[i].acc, factor.data(), panels[i].count, p.dim_v,
-                         out.row(block.batch, block.head, panels[i].first), out.token_stride);
+    write_panel(block, panels[i], totals[i].acc, factor.data(), scores, out);
   }
 }
 

@@ -38,7 +38,7 @@ struct RowBlock {
 std::size_t forward_scratch_floats(const kernels::Kernels& kernel, const Problem& p);
 
 void forward_rows(const RowBlock& block, const Panel* panels, const float* packed, float* scratch,
-                  const Rows<float>& out, PanelResult* results);
+                  const MutableRows& out, PanelResult* results);
 
 // Natural log-sum-exp of one lane.
 float lse_of(const PanelResult& result, int lane);

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "attention/check.h"
+#include "attention/chunk.h"
 #include "attention/problem.h"
 #include "qkv/attention.h"
 
@@ -15,19 +17,18 @@ namespace {
 constexpr double kNothing = -std::numeric_limits<double>::infinity();
 
 struct Term {
-  const float* row;
+  std::size_t part;
   double weight;  // e^(lse_i − largest), then the share in the sum
 };
 
 // terms = the parts that saw something in this row; returns the row's lse.
-double shares_of(std::span<const AttentionPart> parts, std::int64_t b, std::int64_t h,
-                 std::int64_t q, std::size_t row, std::vector<Term>& terms) {
+double shares_of(std::span<const AttentionPart> parts, std::size_t row, std::vector<Term>& terms) {
   terms.clear();
   double largest = kNothing;
-  for (const AttentionPart& part : parts) {
-    const double lse = static_cast<double>(part.lse[row]);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const double lse = static_cast<double>(parts[i].lse[row]);
     if (lse == kNothing) continue;
-    terms.push_back({rows_of<const float>(part.out).row(b, h, q), lse});
+    terms.push_back({i, lse});
     if (lse > largest || std::isnan(lse)) largest = lse;
   }
   double sum = 0;
@@ -44,7 +45,7 @@ double shares_of(std::span<const AttentionPart> parts, std::int64_t b, std::int6
 void merge(std::span<const AttentionPart> parts, const AttentionOutput& output) {
   if (parts.empty()) fail("merge", "no parts; expected at least one");
   const Shape4 shape = output.out.shape;
-  check_output("merge", output.out, shape);
+  check_output("merge", "out", output.out, shape);
   const auto rows = static_cast<std::size_t>(shape[0] * shape[1] * shape[2]);
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const std::string name = "parts[" + std::to_string(i) + "]";
@@ -57,19 +58,26 @@ void merge(std::span<const AttentionPart> parts, const AttentionOutput& output) 
     fail("merge", "lse has " + std::to_string(output.lse.size()) + " entries; expected " +
                       std::to_string(rows));
 
-  const Rows<float> out = rows_of<float>(output.out);
+  const MutableRows out = rows_of<std::byte>(output.out);
+  const auto dim = static_cast<std::size_t>(shape[3]);
+  std::vector<float> scratch(dim);
+  std::vector<double> sums(dim);
   std::vector<Term> terms;
   std::size_t row = 0;
   for (std::int64_t b = 0; b < shape[0]; ++b)
     for (std::int64_t h = 0; h < shape[1]; ++h)
       for (std::int64_t q = 0; q < shape[2]; ++q, ++row) {
-        const double lse = shares_of(parts, b, h, q, row, terms);
-        float* to = out.row(b, h, q);
-        for (std::int64_t d = 0; d < shape[3]; ++d) {
-          double sum = terms.empty() ? 0.0 : -0.0;  // −0 + x has the bits of x, −0 included
-          for (const Term& t : terms) sum += t.weight * static_cast<double>(t.row[d]);
-          to[d] = static_cast<float>(sum);
+        const double lse = shares_of(parts, row, terms);
+        // −0 + x has the bits of x, −0 included
+        std::fill(sums.begin(), sums.end(), terms.empty() ? 0.0 : -0.0);
+        for (const Term& t : terms) {
+          const FloatRows from = float_rows(rows_of(parts[t.part].out), b, h, {q, q + 1},
+                                            static_cast<int>(dim), scratch.data());
+          for (std::size_t d = 0; d < dim; ++d)
+            sums[d] += t.weight * static_cast<double>(from.data[d]);
         }
+        for (std::size_t d = 0; d < dim; ++d) scratch[d] = static_cast<float>(sums[d]);
+        store_row(scratch.data(), static_cast<int>(dim), out, b, h, q);
         if (output.lse.data() != nullptr) output.lse[row] = static_cast<float>(lse);
       }
 }

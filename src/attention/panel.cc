@@ -3,14 +3,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <limits>
-#include <new>
 
 namespace qkv {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kLog2e = 1.4426950408889634f;
-constexpr std::align_val_t kAlignment{64};
 
 void add_bias(const Problem& p, const Panel& panel, Range keys, int width, float* scores) {
   const std::int64_t step = p.bias.strides[3];
@@ -76,15 +74,25 @@ Range Panel::keys_in(std::int64_t chunk) const {
 void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
                 float* packed) {
   const float factor = p.softcap > 0 ? p.scale : p.scale * kLog2e;
-  kernel.pack_queries(p.query.row(panel.batch, panel.head, panel.first), p.query.token_stride,
-                      panel.count, p.dim, factor, packed);
+  float* const scratch =
+      is_in_place(p.query)
+          ? nullptr
+          : thread_scratch(ScratchUse::rows).floats(static_cast<std::size_t>(panel.count * p.dim));
+  const FloatRows rows = float_rows(p.query, panel.batch, panel.head,
+                                    {panel.first, panel.first + panel.count}, p.dim, scratch);
+  kernel.pack_queries(rows.data, rows.stride, panel.count, p.dim, factor, packed);
 }
 
 bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
-                  const float* packed, Range keys, float* scores) {
+                  const float* packed, const FloatRows& key_rows, float* scores) {
+  const Range keys = key_rows.range;
   const int count = static_cast<int>(keys.end - keys.begin);
-  kernel.query_dot_keys(packed, p.key.row(panel.batch, p.kv_head(panel.head), keys.begin),
-                        p.key.token_stride, count, p.dim, scores);
+  kernel.query_dot_keys(packed, key_rows.data, key_rows.stride, count, p.dim, scores);
+  if (p.k_scale.data != nullptr) {
+    std::array<float, kChunk> scale;
+    row_scales(p.k_scale, panel.batch, p.kv_head(panel.head), keys, scale.data());
+    kernel.scale_rows(scores, count, scale.data());
+  }
   if (p.softcap > 0) kernel.softcap(scores, count, p.softcap, kLog2e);
   if (p.bias.data != nullptr) add_bias(p, panel, keys, kernel.panel, scores);
   if (p.alibi_slopes != nullptr)
@@ -93,23 +101,6 @@ bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel&
   if (p.mask.data != nullptr) apply_mask(p, panel, keys, kernel.panel, scores);
   const bool edges = mask_edges(kernel, panel, keys, scores);
   return edges || p.mask.data != nullptr || p.bias.data != nullptr;
-}
-
-void Scratch::Free::operator()(float* p) const { ::operator delete(p, kAlignment); }
-
-float* Scratch::floats(std::size_t count) {
-  if (count > size_) {
-    data_.reset();
-    size_ = 0;
-    data_.reset(static_cast<float*>(::operator new(count * sizeof(float), kAlignment)));
-    size_ = count;
-  }
-  return data_.get();
-}
-
-Scratch& thread_scratch() {
-  thread_local Scratch scratch;
-  return scratch;
 }
 
 }  // namespace qkv

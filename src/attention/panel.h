@@ -4,8 +4,8 @@
 
 #include <array>
 #include <cstdint>
-#include <memory>
 
+#include "attention/chunk.h"
 #include "attention/problem.h"
 #include "kernels/kernels.h"
 
@@ -41,26 +41,14 @@ struct Panel {
 void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
                 float* packed);
 
-// Scores of the panel against keys [keys.begin, keys.end), in log2 units, after every option; −inf where hidden. Returns
+// Scores of the panel against these keys, at most kChunk of them, in log2 units, after every option; −inf where hidden. Returns
 // whether some score may be −inf.
 bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
-                  const float* packed, Range keys, float* scores);
+                  const float* packed, const FloatRows& keys, float* scores);
 
-// Memory for one thread's work, kept between calls and grown as needed.
-class Scratch {
- public:
-  // At least `count` floats, aligned for every instruction set; what was there before is gone.
-  float* floats(std::size_t count);
-
- private:
-  struct Free {
-    void operator()(float* p) const;
-  };
-  std::unique_ptr<float, Free> data_;
-  std::size_t size_ = 0;
-};
-
-// This thread's.
-Scratch& thread_scratch();
+// Rows of one chunk that a panel uses, out of those that its neighbours use too.
+inline FloatRows part_of(const FloatRows& rows, Range range) {
+  return {rows.row(range.begin), rows.stride, range};
+}
 
 }  // namespace qkv

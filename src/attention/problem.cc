@@ -1,49 +1,18 @@
 #include "attention/problem.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <stdexcept>
 #include <string>
+
+#include "attention/check.h"
 
 namespace qkv {
 namespace {
 
-constexpr std::int64_t kMaxDim = 1024;
-constexpr std::int64_t kMaxTokens = std::numeric_limits<std::int32_t>::max() - 4096;
 constexpr int kMaxTop = 1024;
-
-// Product of sizes that are not negative; less than 0 where it does not fit.
-std::int64_t elements(const Shape4& s) {
-  std::int64_t product = 1;
-  for (const std::int64_t size : s)
-    if (__builtin_mul_overflow(product, size, &product)) return -1;
-  return product;
-}
-
-void check_float_rows(const char* function, const char* name, const TensorView& t) {
-  if (t.dtype != DType::f32)
-    fail(function, std::string(name) + " has elements of type " + std::string(name_of(t.dtype)) +
-                       "; expected float32");
-  for (std::size_t i = 0; i < 4; ++i)
-    if (t.shape[i] < 0)
-      fail(function, std::string(name) + " has a negative size in its shape " + text_of(t.shape));
-  if (elements(t.shape) < 0)
-    fail(function, std::string(name) + " has too many elements: shape " + text_of(t.shape));
-  if (t.data == nullptr && elements(t.shape) > 0)
-    fail(function,
-         std::string(name) + " of shape " + text_of(t.shape) + " has no data (null pointer)");
-  if (t.shape[3] > 1 && t.strides[3] != 1)
-    fail(function, std::string(name) + " has stride " + std::to_string(t.strides[3]) +
-                       " in its last dimension; expected 1 (contiguous)");
-}
-
-void check_dim(const char* function, const char* name, std::int64_t dim) {
-  if (dim < 1 || dim > kMaxDim)
-    fail(function, std::string(name) + " has head dimension " + std::to_string(dim) +
-                       "; expected 1 to " + std::to_string(kMaxDim));
-}
 
 // mask and bias: every dimension as in the scores, or 1.
 template <class T>
@@ -76,32 +45,108 @@ const T* per_entry(const char* function, const char* name, std::span<const T> va
   return values.data();
 }
 
+// How a query or its keys are cut into batch entries.
+struct Entries {
+  std::int64_t batch, longest, total;
+};
+
+Entries entries_of(const char* function, const char* name, const char* starts_name,
+                   const TensorView& t, std::span<const std::int32_t> starts) {
+  if (starts.data() == nullptr) return {t.shape[0], t.shape[2], 0};
+  if (t.shape[0] != 1)
+    fail(function, std::string(name) + " has shape " + text_of(t.shape) +
+                       "; expected batch 1 with " + starts_name + " (packed sequences)");
+  check_starts(function, starts_name, starts, t.shape[2]);
+  std::int64_t longest = 0;
+  for (std::size_t i = 1; i < starts.size(); ++i)
+    longest = std::max<std::int64_t>(longest, starts[i] - starts[i - 1]);
+  return {static_cast<std::int64_t>(starts.size()) - 1, longest, t.shape[2]};
+}
+
+// Sets pages and the number of keys; key_lengths must have been taken over.
+void use_pages(const char* function, const TensorView& key, const AttentionOptions& options,
+               Problem& p) {
+  if (options.cu_seqlens_k.data() != nullptr)
+    fail(function, "block_table and cu_seqlens_k both say where keys lie; expected one of them");
+  const auto entries = static_cast<std::int64_t>(options.block_table.size());
+  if (p.batch == 0 ? entries != 0 : entries % p.batch != 0)
+    fail(function, "block_table has " + std::to_string(entries) +
+                       " entries; expected as many for each of the " + std::to_string(p.batch) +
+                       " batch entries");
+  if (p.key_lengths == nullptr) fail(function, "block_table needs key_lengths");
+  p.key.table = options.block_table.data();
+  p.key.table_width = p.batch == 0 ? 0 : entries / p.batch;
+  p.key.page = key.shape[2];
+  if (p.key.page < 1)
+    fail(function, "key has shape " + text_of(key.shape) + "; expected pages of at least 1 token");
+  p.keys = 0;
+  for (std::int64_t b = 0; b < p.batch; ++b) {
+    const std::int64_t length = p.key_lengths[b];
+    if (length < 0 || length > p.key.table_width * p.key.page)
+      fail(function, "key_lengths[" + std::to_string(b) + "] is " + std::to_string(length) +
+                         "; expected 0 to " + std::to_string(p.key.table_width * p.key.page) +
+                         ", what its pages hold");
+    p.keys = std::max(p.keys, length);
+    for (std::int64_t i = 0; i * p.key.page < length; ++i) {
+      const std::int32_t page = p.key.table[b * p.key.table_width + i];
+      if (page < 0 || page >= key.shape[0])
+        fail(function, "block_table[" + std::to_string(b) + "][" + std::to_string(i) + "] is " +
+                           std::to_string(page) + "; expected a page from 0 to " +
+                           std::to_string(key.shape[0] - 1));
+    }
+  }
+}
+
+void check_key_lengths(const char* function, const Problem& p) {
+  for (std::int64_t b = 0; p.key_lengths != nullptr && b < p.batch; ++b)
+    if (p.key_lengths[b] < 0 || p.key_lengths[b] > p.keys)
+      fail(function, "key_lengths[" + std::to_string(b) + "] is " +
+                         std::to_string(p.key_lengths[b]) + "; expected 0 to " +
+                         std::to_string(p.keys));
+}
+
+// k_scale or v_scale of a tensor `of`.
+Rows scale_rows(const char* function, const char* name, const char* of_name, const TensorView& of,
+                const TensorView& scale, const Rows& laid_out_as) {
+  if (of.dtype != DType::i8) {
+    if (scale)
+      fail(function, std::string(name) + " is given but " + of_name + " is " +
+                         std::string(name_of(of.dtype)) + "; expected int8 with a scale");
+    return {};
+  }
+  if (!scale) fail(function, std::string(of_name) + " is int8; expected " + name + " with it");
+  if (scale.dtype != DType::f32)
+    fail(function, std::string(name) + " has elements of type " +
+                       std::string(name_of(scale.dtype)) + "; expected float32");
+  const Shape4 shape = {of.shape[0], of.shape[1], of.shape[2], 1};
+  Rows rows = laid_out_as;  // packed or paged alike
+  rows.data = static_cast<const std::byte*>(scale.data);
+  rows.dtype = DType::f32;
+  std::array<std::int64_t, 3> strides{};
+  for (std::size_t i = 0; i < 4; ++i) {
+    if (scale.shape[i] != shape[i] && scale.shape[i] != 1)
+      fail(function, std::string(name) + " has shape " + text_of(scale.shape) +
+                         "; expected one that repeats to " + text_of(shape) +
+                         " (each size equal or 1)");
+    if (i < 3) strides[i] = scale.shape[i] == 1 ? 0 : scale.strides[i] * size_of(DType::f32);
+  }
+  rows.batch_stride = strides[0];
+  rows.head_stride = strides[1];
+  rows.token_stride = strides[2];
+  return rows;
+}
+
+void check_input_type(const char* function, const char* name, DType dtype, DType query) {
+  if (!is_float(dtype) && dtype != DType::i8)
+    fail(function, std::string(name) + " has elements of type " + std::string(name_of(dtype)) +
+                       "; expected float32, float16, bfloat16 or int8");
+  if (dtype != query && dtype != DType::i8)
+    fail(function, std::string(name) + " has elements of type " + std::string(name_of(dtype)) +
+                       " and query " + std::string(name_of(query)) +
+                       "; expected the same, or int8");
+}
+
 }  // namespace
-
-void fail(const char* function, const std::string& what) {
-  throw std::invalid_argument(std::string("qkv::") + function + ": " + what);
-}
-
-std::string text_of(const Shape4& shape) {
-  return "[" + std::to_string(shape[0]) + ", " + std::to_string(shape[1]) + ", " +
-         std::to_string(shape[2]) + ", " + std::to_string(shape[3]) + "]";
-}
-
-void check_tensor(const char* function, const char* name, const TensorView& t,
-                  const Shape4& shape) {
-  if (t.shape != shape)
-    fail(function,
-         std::string(name) + " has shape " + text_of(t.shape) + "; expected " + text_of(shape));
-  check_float_rows(function, name, t);
-}
-
-void check_output(const char* function, const TensorView& out, const Shape4& shape) {
-  check_tensor(function, "out", out, shape);
-  for (std::size_t i = 0; i < 3; ++i)
-    if (elements(shape) > 0 && shape[i] > 1 && out.strides[i] == 0)
-      fail(function, "out has stride 0 in dimension " + std::to_string(i) + " of shape " +
-                         text_of(shape) + "; expected a place for each entry");
-}
 
 Range Problem::visible(std::int64_t b, std::int64_t q) const {
   const std::int64_t at = position(b, q);
@@ -123,17 +168,28 @@ bool Problem::hidden(std::int64_t b, std::int64_t h, std::int64_t q, std::int64_
 
 Problem score_problem(const char* function, const TensorView& query, const TensorView& key,
                       const AttentionOptions& options) {
-  check_float_rows(function, "query", query);
-  check_float_rows(function, "key", key);
+  check_rows(function, "query", query);
+  check_rows(function, "key", key);
+  if (!is_float(query.dtype))
+    fail(function, "query has elements of type " + std::string(name_of(query.dtype)) +
+                       "; expected float32, float16 or bfloat16");
+  check_input_type(function, "key", key.dtype, query.dtype);
+  const Entries asked = entries_of(function, "query", "cu_seqlens_q", query, options.cu_seqlens_q);
+  const bool paged = options.block_table.data() != nullptr;
+  const Entries asked_of =
+      paged ? Entries{asked.batch, 0, 0}
+            : entries_of(function, "key", "cu_seqlens_k", key, options.cu_seqlens_k);
   Problem p;
-  p.batch = query.shape[0];
+  p.batch = asked.batch;
   p.heads = query.shape[1];
   p.heads_kv = key.shape[1];
-  p.queries = query.shape[2];
-  p.keys = key.shape[2];
+  p.queries = asked.longest;
+  p.keys = asked_of.longest;
+  p.packed_queries = asked.total;
+  p.packed_keys = asked_of.total;
   check_dim(function, "query", query.shape[3]);
-  if (key.shape[0] != p.batch)
-    fail(function, "key has batch " + std::to_string(key.shape[0]) + " and query " +
+  if (asked_of.batch != p.batch)
+    fail(function, "key has batch " + std::to_string(asked_of.batch) + " and query " +
                        std::to_string(p.batch) + "; expected the same");
   if (key.shape[3] != query.shape[3])
     fail(function, "key has head dimension " + std::to_string(key.shape[3]) + " and query " +
@@ -141,13 +197,23 @@ Problem score_problem(const char* function, const TensorView& query, const Tenso
   if (p.heads_kv == 0 ? p.heads != 0 : p.heads % p.heads_kv != 0)
     fail(function, "query has " + std::to_string(p.heads) + " heads and key " +
                        std::to_string(p.heads_kv) + "; expected a multiple of the key's heads");
+  p.dim = static_cast<int>(query.shape[3]);
+  p.query = rows_of(query);
+  p.key = rows_of(key);
+  if (options.cu_seqlens_q.data() != nullptr) p.query.starts = options.cu_seqlens_q.data();
+  if (options.cu_seqlens_k.data() != nullptr) p.key.starts = options.cu_seqlens_k.data();
+  p.key_lengths = per_entry(function, "key_lengths", options.key_lengths, p.batch, "batch entries");
+  if (paged)
+    use_pages(function, key, options, p);
+  else if (p.key.starts != nullptr && p.key_lengths != nullptr)
+    fail(function, "key_lengths and cu_seqlens_k both say how many keys there are; expected one");
+  else
+    check_key_lengths(function, p);
   if (p.queries > kMaxTokens || p.keys > kMaxTokens)
     fail(function, "expected at most " + std::to_string(kMaxTokens) + " tokens, got " +
                        std::to_string(p.queries) + " queries and " + std::to_string(p.keys) +
                        " keys");
-  p.dim = static_cast<int>(query.shape[3]);
-  p.query = rows_of<const float>(query);
-  p.key = rows_of<const float>(key);
+  p.k_scale = scale_rows(function, "k_scale", "key", key, options.k_scale, p.key);
 
   p.scale = options.scale.value_or(1.0f / std::sqrt(static_cast<float>(p.dim)));
   if (!std::isfinite(p.scale)) fail(function, "scale is not finite: " + std::to_string(p.scale));
@@ -163,38 +229,61 @@ Problem score_problem(const char* function, const TensorView& query, const Tenso
   // wider than any sequence is as good as open, and sums of positions stay small
   p.window = {std::min(options.window.left, kMaxTokens),
               std::min(options.window.right, kMaxTokens)};
+  const bool packed = p.query.starts != nullptr || p.key.starts != nullptr;
+  if (packed && (options.mask || options.bias))
+    fail(function, std::string(options.mask ? "mask" : "bias") +
+                       " has no meaning for packed sequences, whose lengths differ; expected none");
   const Shape4 scores = {p.batch, p.heads, p.queries, p.keys};
   p.mask = score_term<bool>(function, "mask", options.mask, DType::boolean, scores);
   p.bias = score_term<float>(function, "bias", options.bias, DType::f32, scores);
   p.sinks = per_entry(function, "sinks", options.sinks, p.heads, "query heads");
   p.alibi_slopes =
       per_entry(function, "alibi_slopes", options.alibi_slopes, p.heads, "query heads");
-  p.key_lengths = per_entry(function, "key_lengths", options.key_lengths, p.batch, "batch entries");
-  for (std::int64_t b = 0; p.key_lengths != nullptr && b < p.batch; ++b)
-    if (p.key_lengths[b] < 0 || p.key_lengths[b] > p.keys)
-      fail(function, "key_lengths[" + std::to_string(b) + "] is " +
-                         std::to_string(p.key_lengths[b]) + "; expected 0 to " +
-                         std::to_string(p.keys));
   if (options.threads < 0)
     fail(function, "threads is " + std::to_string(options.threads) +
                        "; expected 0 (all) or a positive number");
   return p;
 }
 
-Problem attention_problem(const TensorView& query, const TensorView& key, const TensorView& value,
-                          const AttentionOptions& options, const AttentionOutput& output) {
-  const char* function = "attention";
+Problem value_problem(const char* function, const TensorView& query, const TensorView& key,
+                      const TensorView& value, const AttentionOptions& options) {
   Problem p = score_problem(function, query, key, options);
-  check_float_rows(function, "value", value);
+  check_rows(function, "value", value);
+  check_input_type(function, "value", value.dtype, query.dtype);
   for (std::size_t i = 0; i < 3; ++i)
     if (value.shape[i] != key.shape[i])
       fail(function, "value has shape " + text_of(value.shape) + " and key " + text_of(key.shape) +
                          "; expected the same batch, heads and tokens");
   check_dim(function, "value", value.shape[3]);
   p.dim_v = static_cast<int>(value.shape[3]);
-  p.value = rows_of<const float>(value);
-  check_output(function, output.out, {p.batch, p.heads, p.queries, p.dim_v});
-  const std::int64_t rows = p.batch * p.heads * p.queries;
+  const Rows rows = rows_of(value);
+  p.value = p.key;  // packed or paged alike
+  p.value.data = rows.data;
+  p.value.dtype = rows.dtype;
+  p.value.batch_stride = rows.batch_stride;
+  p.value.head_stride = rows.head_stride;
+  p.value.token_stride = rows.token_stride;
+  p.v_scale = scale_rows(function, "v_scale", "value", value, options.v_scale, p.value);
+  return p;
+}
+
+Shape4 query_shape(const Problem& p, std::int64_t dim) {
+  return p.query.starts != nullptr ? Shape4{1, p.heads, p.packed_queries, dim}
+                                   : Shape4{p.batch, p.heads, p.queries, dim};
+}
+
+MutableRows out_rows(const Problem& p, const MutableTensorView& out) {
+  MutableRows rows = rows_of<std::byte>(out);
+  rows.starts = p.query.starts;
+  return rows;
+}
+
+Problem attention_problem(const TensorView& query, const TensorView& key, const TensorView& value,
+                          const AttentionOptions& options, const AttentionOutput& output) {
+  const char* function = "attention";
+  Problem p = value_problem(function, query, key, value, options);
+  check_output(function, "out", output.out, query_shape(p, p.dim_v));
+  const std::int64_t rows = p.row_count();
   if (output.lse.data() != nullptr && static_cast<std::int64_t>(output.lse.size()) != rows)
     fail(function, "lse has " + std::to_string(output.lse.size()) +
                        " entries; expected batch·heads_q·queries = " + std::to_string(rows));

@@ -25,19 +25,20 @@ std::int64_t blocks_of(std::int64_t tokens, std::int64_t block) {
 
 }  // namespace
 
-TraceCut::TraceCut(const Problem& p, const TraceOptions& options) {
+TraceCut::TraceCut(const Problem& p, const TraceOptions& options, std::int64_t b) {
   // a unit holds whole blocks of the map, so that no two tasks add to the same one
   if (options.block > 0)
     unit = options.block >= kRowBlock ? options.block : kRowBlock - kRowBlock % options.block;
-  units = blocks_of(p.queries, unit);
+  units = blocks_of(p.queries_of(b), unit);
   groups = options.received ? std::min(kMaxGroups, units) : units;
 }
 
 TraceRecorder::TraceRecorder(const Problem& p, const TraceOptions& options, Trace& trace)
-    : p_(p), options_(options), trace_(trace), cut_(p, options) {
-  const auto rows = static_cast<std::size_t>(p.batch * p.heads * p.queries);
+    : p_(p), options_(options), trace_(trace) {
+  for (std::int64_t b = 0; b < p.batch; ++b) cuts_.emplace_back(p, options, b);
+  const auto rows = static_cast<std::size_t>(p.row_count());
   const auto top = static_cast<std::size_t>(options.top);
-  const auto keys = static_cast<std::size_t>(p.batch * p.heads * p.keys);
+  const auto keys = static_cast<std::size_t>(p.column_count());
   trace = Trace{};
   trace.batch = p.batch;
   trace.heads = p.heads;
@@ -54,7 +55,7 @@ TraceRecorder::TraceRecorder(const Problem& p, const TraceOptions& options, Trac
   if (options.received) {
     trace.received.assign(keys, 0);
     trace.visible.assign(keys, 0);
-    group_received_.resize(static_cast<std::size_t>(p.batch * p.heads * cut_.groups));
+    group_received_.resize(static_cast<std::size_t>(p.batch * p.heads * kMaxGroups));
     group_visible_.resize(group_received_.size());
   }
   if (options.block > 0) {
@@ -66,15 +67,15 @@ TraceRecorder::TraceRecorder(const Problem& p, const TraceOptions& options, Trac
   }
 }
 
-void TraceRecorder::begin_unit(std::int64_t first_query, Sums& sums) const {
+void TraceRecorder::begin_unit(std::int64_t b, std::int64_t first_query, Sums& sums) const {
   if (options_.received && sums.received.empty()) {
-    sums.received.assign(static_cast<std::size_t>(p_.keys), 0);
-    sums.visible.assign(static_cast<std::size_t>(p_.keys), 0);
+    sums.received.assign(static_cast<std::size_t>(p_.keys_of(b)), 0);
+    sums.visible.assign(static_cast<std::size_t>(p_.keys_of(b)), 0);
   }
   if (options_.block > 0) {
     sums.first_query_block = first_query / options_.block;
     const std::int64_t blocks =
-        blocks_of(std::min(cut_.unit, p_.queries - first_query), options_.block);
+        blocks_of(std::min(cut(b).unit, p_.queries_of(b) - first_query), options_.block);
     sums.block_mass.assign(static_cast<std::size_t>(blocks * key_blocks_), 0);
   }
 }
@@ -91,12 +92,19 @@ void TraceRecorder::add_panel(const Panel& panel, const kernels::Kernels& kernel
   std::array<float, kernels::kMaxPanel * kChunk> scores;
   std::array<float, kernels::kMaxPanel * kChunk> weights;
   LaneDoubles entropy_bits{};
+  const std::int64_t kv_head = p_.kv_head(panel.head);
+  float* const key_scratch =
+      is_in_place(p_.key)
+          ? nullptr
+          : thread_scratch(ScratchUse::rows).floats(static_cast<std::size_t>(kChunk * p_.dim));
   begin_rows(panel, result);
   for (std::int64_t chunk = panel.outer.begin - panel.outer.begin % kChunk; chunk < panel.outer.end;
        chunk += kChunk) {
     const Range keys = panel.keys_in(chunk);
     const int count = static_cast<int>(keys.end - keys.begin);
-    panel_scores(kernel, p_, panel, packed, keys, scores.data());
+    panel_scores(kernel, p_, panel, packed,
+                 float_rows(p_.key, panel.batch, kv_head, keys, p_.dim, key_scratch),
+                 scores.data());
     kernel.normalise(scores.data(), count, result.shift.data(), result.factor.data(),
                      weights.data());
     for (std::int64_t k = keys.begin, next = 0; k < keys.end; k = next) {
@@ -214,25 +222,30 @@ void TraceRecorder::end_unit(std::int64_t b, std::int64_t h, Sums& sums) const {
     mass[i] = static_cast<float>(sums.block_mass[i]);
 }
 
+std::size_t TraceRecorder::group_index(std::int64_t b, std::int64_t h, std::int64_t group) const {
+  return static_cast<std::size_t>((b * p_.heads + h) * kMaxGroups + group);
+}
+
 void TraceRecorder::end_group(std::int64_t b, std::int64_t h, std::int64_t group, Sums& sums) {
   if (!options_.received) return;
-  const auto place = static_cast<std::size_t>((b * p_.heads + h) * cut_.groups + group);
-  group_received_[place] = std::move(sums.received);
-  group_visible_[place] = std::move(sums.visible);
+  group_received_[group_index(b, h, group)] = std::move(sums.received);
+  group_visible_[group_index(b, h, group)] = std::move(sums.visible);
 }
 
 void TraceRecorder::finish() {
-  if (!options_.received || cut_.groups == 0) return;
-  const auto keys = static_cast<std::size_t>(p_.keys);
-  for (std::size_t head = 0; head < static_cast<std::size_t>(p_.batch * p_.heads); ++head) {
-    for (std::size_t k = 0; k < keys; ++k) {
-      double mass = 0;
-      for (std::size_t g = 0; g < static_cast<std::size_t>(cut_.groups); ++g) {
-        const std::size_t place = head * static_cast<std::size_t>(cut_.groups) + g;
-        mass += group_received_[place][k];
-        trace_.visible[head * keys + k] += group_visible_[place][k];
+  if (!options_.received) return;
+  for (std::int64_t b = 0; b < p_.batch; ++b) {
+    const auto keys = static_cast<std::size_t>(p_.keys_of(b));
+    for (std::int64_t h = 0; h < p_.heads && cut(b).groups > 0; ++h) {
+      const auto column = static_cast<std::size_t>(p_.column_index(b, h, 0));
+      for (std::size_t k = 0; k < keys; ++k) {
+        double mass = 0;
+        for (std::int64_t g = 0; g < cut(b).groups; ++g) {
+          mass += group_received_[group_index(b, h, g)][k];
+          trace_.visible[column + k] += group_visible_[group_index(b, h, g)][k];
+        }
+        trace_.received[column + k] = static_cast<float>(mass);
       }
-      trace_.received[head * keys + k] = static_cast<float>(mass);
     }
   }
 }

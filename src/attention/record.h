@@ -17,7 +17,8 @@ struct TraceCut {
   std::int64_t units = 0;         // units of one head
   std::int64_t groups = 1;        // runs of units; each has its own sums of received mass
 
-  TraceCut(const Problem& p, const TraceOptions& options);
+  // For batch entry b, whose rows may be fewer than another's.
+  TraceCut(const Problem& p, const TraceOptions& options, std::int64_t b);
   // Units of group g: [begin, end).
   Range units_of(std::int64_t g) const { return {g * units / groups, (g + 1) * units / groups}; }
 };
@@ -27,7 +28,7 @@ class TraceRecorder {
   // Sizes the trace's arrays and fills in what a row without visible keys has.
   TraceRecorder(const Problem& p, const TraceOptions& options, Trace& trace);
 
-  const TraceCut& cut() const { return cut_; }
+  const TraceCut& cut(std::int64_t b) const { return cuts_[static_cast<std::size_t>(b)]; }
 
   // What one task adds up before it is written: rows of one group of one head.
   struct Sums {
@@ -36,7 +37,7 @@ class TraceRecorder {
     std::vector<double> block_mass;     // [query blocks of a unit, key blocks]
     std::int64_t first_query_block = 0;
   };
-  void begin_unit(std::int64_t first_query, Sums& sums) const;
+  void begin_unit(std::int64_t b, std::int64_t first_query, Sums& sums) const;
   void add_rows(const RowBlock& block, const Panel* panels, const float* packed,
                 const PanelResult* results, Sums& sums) const;
   void end_unit(std::int64_t b, std::int64_t h, Sums& sums) const;
@@ -58,17 +59,17 @@ class TraceRecorder {
   void end_rows(const Panel& panel, const PanelResult& result,
                 const LaneDoubles& entropy_bits) const;
 
+  std::size_t group_index(std::int64_t b, std::int64_t h, std::int64_t group) const;
   std::size_t row_index(const Panel& panel, int lane) const {
-    return static_cast<std::size_t>((panel.batch * p_.heads + panel.head) * p_.queries +
-                                    panel.first + lane);
+    return static_cast<std::size_t>(p_.row_index(panel.batch, panel.head, panel.first + lane));
   }
 
   const Problem& p_;
   TraceOptions options_;
   Trace& trace_;
-  TraceCut cut_;
+  std::vector<TraceCut> cuts_;  // [B]
   std::int64_t query_blocks_ = 0, key_blocks_ = 0;
-  std::vector<std::vector<double>> group_received_;  // [B·H·groups][Sk]
+  std::vector<std::vector<double>> group_received_;  // [B·H·kMaxGroups][keys of b]
   std::vector<std::vector<std::int32_t>> group_visible_;
 };
 

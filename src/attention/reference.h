@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "attention/problem.h"
+#include "kernels/half.h"
 
 namespace qkv {
 
@@ -21,11 +22,36 @@ struct Reference {
   std::vector<Real> weights;  // [B,H,Sq,Sk]
 };
 
+// One stored number, exactly.
 template <class Real>
-Real query_dot_keys(const float* query, const float* key, int dim) {
+Real element(const Rows& rows, std::int64_t b, std::int64_t h, std::int64_t t, int d) {
+  switch (rows.dtype) {
+    case DType::f16:
+      return Real{kernels::half_to_float(rows.row_as<std::uint16_t>(b, h, t)[d])};
+    case DType::bf16:
+      return Real{kernels::bfloat16_to_float(rows.row_as<std::uint16_t>(b, h, t)[d])};
+    case DType::i8:
+      return static_cast<Real>(rows.row_as<std::int8_t>(b, h, t)[d]);
+    default:
+      return Real{rows.row_as<float>(b, h, t)[d]};
+  }
+}
+
+// The scale of an int8 row; 1 for the others.
+template <class Real>
+Real row_scale(const Rows& scales, std::int64_t b, std::int64_t h, std::int64_t t) {
+  return scales.data == nullptr ? Real{1} : Real{*scales.row_as<float>(b, h, t)};
+}
+
+// Σ_d query[d] · key[d]
+template <class Real>
+Real query_dot_keys(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t q,
+                    std::int64_t k) {
+  const std::int64_t kv_head = p.kv_head(h);
   Real sum = 0;
-  for (int d = 0; d < dim; ++d) sum += static_cast<Real>(query[d]) * static_cast<Real>(key[d]);
-  return sum;
+  for (int d = 0; d < p.dim; ++d)
+    sum += element<Real>(p.query, b, h, q, d) * element<Real>(p.key, b, kv_head, k, d);
+  return sum * row_scale<Real>(p.k_scale, b, kv_head, k);
 }
 
 // The score of one pair: query·key · scale → softcap → + bias, + ALiBi → masks.
@@ -33,8 +59,7 @@ template <class Real>
 Real score_of(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t q, std::int64_t k) {
   if (p.hidden(b, h, q, k))
     return -std::numeric_limits<Real>::infinity();  // even where query·key is NaN
-  Real score = query_dot_keys<Real>(p.query.row(b, h, q), p.key.row(b, p.kv_head(h), k), p.dim) *
-               Real{p.scale};
+  Real score = query_dot_keys<Real>(p, b, h, q, k) * Real{p.scale};
   if (p.softcap > 0) score = Real{p.softcap} * std::tanh(score / Real{p.softcap});
   if (p.bias.data != nullptr) score += Real{p.bias.row(b, h, q)[k * p.bias.strides[3]]};
   if (p.alibi_slopes != nullptr)
@@ -66,16 +91,17 @@ void weighted_sum_values(const Problem& p, std::int64_t b, std::int64_t h, std::
   for (int d = 0; d < p.dim_v; ++d) out[d] = 0;
   for (std::int64_t k = 0; k < p.keys; ++k) {
     if (p.hidden(b, h, q, k)) continue;
-    const float* value = p.value.row(b, p.kv_head(h), k);
-    const Real weight = weights[static_cast<std::size_t>(k)];
-    for (int d = 0; d < p.dim_v; ++d) out[d] += weight * static_cast<Real>(value[d]);
+    const std::int64_t kv_head = p.kv_head(h);
+    const Real weight =
+        weights[static_cast<std::size_t>(k)] * row_scale<Real>(p.v_scale, b, kv_head, k);
+    for (int d = 0; d < p.dim_v; ++d) out[d] += weight * element<Real>(p.value, b, kv_head, k, d);
   }
 }
 
 template <class Real>
 Reference<Real> reference_attention(const Problem& p) {
   Reference<Real> r;
-  const auto rows = static_cast<std::size_t>(p.batch * p.heads * p.queries);
+  const auto rows = static_cast<std::size_t>(p.row_count());
   r.out.resize(rows * static_cast<std::size_t>(p.dim_v));
   std::vector<Real> scores(static_cast<std::size_t>(p.keys));
   std::vector<Real> weights;

@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <limits>
 #include <string>
+#include <vector>
 
+#include "attention/check.h"
 #include "attention/panel.h"
 #include "attention/parallel.h"
 #include "attention/problem.h"
@@ -36,10 +38,14 @@ void write_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& 
     factor[i] = lse[lane] == -std::numeric_limits<float>::infinity() ? 0.0f : 1.0f;
   }
   pack_panel(kernel, p, panel, packed);
+  std::vector<float> key_scratch(is_in_place(p.key) ? 0 : static_cast<std::size_t>(kChunk * p.dim));
   for (std::int64_t first = keys.begin; first < keys.end; first += kChunk) {
     const Range here = {first, std::min(first + kChunk, keys.end)};
     const int count = static_cast<int>(here.end - here.begin);
-    panel_scores(kernel, p, panel, packed, here, scores.data());
+    panel_scores(
+        kernel, p, panel, packed,
+        float_rows(p.key, panel.batch, p.kv_head(panel.head), here, p.dim, key_scratch.data()),
+        scores.data());
     kernel.normalise(scores.data(), count, shift.data(), factor.data(), scores.data());
     for (int lane = 0; lane < panel.count; ++lane)
       for (int k = 0; k < count; ++k)
@@ -59,10 +65,15 @@ void weights(const TensorView& query, const TensorView& key, const AttentionOpti
     fail("weights", "lse has " + std::to_string(lse.size()) +
                         " entries; expected batch·heads_q·queries = " +
                         std::to_string(p.batch * p.heads * p.queries));
-  check_output("weights", out,
+  if (p.query.starts != nullptr || p.key.starts != nullptr)
+    fail("weights", "packed sequences have no common matrix; call it for one of them");
+  check_output("weights", "out", out,
                {p.batch, p.heads, queries.end - queries.begin, keys.end - keys.begin});
   const kernels::Kernels& kernel = kernels::kernels();
-  const Rows<float> rows = rows_of<float>(out);
+  if (out.dtype != DType::f32)
+    fail("weights",
+         "out has elements of type " + std::string(name_of(out.dtype)) + "; expected float32");
+  const MutableRows rows = rows_of<std::byte>(out);
   const std::int64_t panels = (queries.end - queries.begin + kernel.panel - 1) / kernel.panel;
   parallel_for(options.threads, p.batch * p.heads * panels, [&](std::int64_t task) {
     const std::int64_t b = task / panels / p.heads;
@@ -71,7 +82,7 @@ void weights(const TensorView& query, const TensorView& key, const AttentionOpti
     const Panel panel(p, b, h, first,
                       static_cast<int>(std::min<std::int64_t>(kernel.panel, queries.end - first)));
     write_panel(kernel, p, panel, lse.data() + (b * p.heads + h) * p.queries + first, keys,
-                rows.row(b, h, first - queries.begin), rows.token_stride);
+                rows.row_as<float>(b, h, first - queries.begin), rows.stride_in<float>());
   });
 }
 

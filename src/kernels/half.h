@@ -38,6 +38,29 @@ inline bool float_is_half(float value, std::uint16_t* half) {
   return true;
 }
 
+// The nearest half, ties to even; overflow gives infinity, NaN a quiet NaN.
+inline std::uint16_t float_to_half(float value) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t sign = (bits >> 16) & 0x8000u;
+  const std::uint32_t rest = bits & 0x7fffffffu;
+  if (rest > 0x7f800000u) return static_cast<std::uint16_t>(sign | 0x7e00u);
+  if (rest >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // 65520 and above
+  if (rest < 0x38800000u) {
+    // below 2^−14 halves are whole multiples of 2^−24: adding 0.5 leaves that many in the last bits, rounded to nearest even
+    const float shifted = std::bit_cast<float>(rest) + 0.5f;
+    return static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(shifted) - 0x3f000000u));
+  }
+  const std::uint32_t rounded = rest + 0xfffu + ((rest >> 13) & 1u);
+  return static_cast<std::uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
+}
+
+// The nearest bfloat16, ties to even; overflow gives infinity, NaN a quiet NaN.
+inline std::uint16_t float_to_bfloat16(float value) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
+  if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
+  return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
 inline float bfloat16_to_float(std::uint16_t value) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(value) << 16);
 }

@@ -46,6 +46,9 @@ struct Kernels {
   void (*query_dot_keys)(const float* packed, const float* keys, std::int64_t key_stride,
                          int key_count, int dim, float* scores);
 
+  // scores[k][lane] *= factor[k]: the scale of 8-bit keys, or of values on their weights.
+  void (*scale_rows)(float* scores, int key_count, const float* factor);
+
   // scores → cap·tanh(scores / cap)·factor.
   void (*softcap)(float* scores, int key_count, float cap, float factor);
 

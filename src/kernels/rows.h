@@ -1,4 +1,4 @@
-// Loops over one row of numbers: attention of few queries, activations, sums; compiled once per instruction set like
+// Loops over one row of numbers: attention of few queries, conversions, activations, sums; compiled once per instruction set like
 // kernels.h.
 // rows_scalar.h is the specification; rows_tile.h is the same over vectors.
 //
@@ -37,6 +37,13 @@ struct RowKernels {
 
   // values[i] = tanh(values[i])
   void (*tanh)(float* values, std::int64_t count);
+
+  // to[i] = from[i] in another type; narrowing rounds to nearest even.
+  void (*widen_half)(const std::uint16_t* from, std::int64_t count, float* to);
+  void (*widen_bfloat16)(const std::uint16_t* from, std::int64_t count, float* to);
+  void (*widen_int8)(const std::int8_t* from, std::int64_t count, float* to);
+  void (*narrow_half)(const float* from, std::int64_t count, std::uint16_t* to);
+  void (*narrow_bfloat16)(const float* from, std::int64_t count, std::uint16_t* to);
 
   // Largest value, −inf for none; NaN is passed over.
   float (*largest)(const float* values, std::int64_t count);

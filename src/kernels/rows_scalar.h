@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "kernels/half.h"
 #include "kernels/kernels.h"
 
 namespace qkv::kernels::scalar {
@@ -52,6 +53,26 @@ inline void gelu_new(float* values, std::int64_t count) {
 
 inline void tanh(float* values, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) values[i] = std::tanh(values[i]);
+}
+
+inline void widen_half(const std::uint16_t* from, std::int64_t count, float* to) {
+  for (std::int64_t i = 0; i < count; ++i) to[i] = half_to_float(from[i]);
+}
+
+inline void widen_bfloat16(const std::uint16_t* from, std::int64_t count, float* to) {
+  for (std::int64_t i = 0; i < count; ++i) to[i] = bfloat16_to_float(from[i]);
+}
+
+inline void widen_int8(const std::int8_t* from, std::int64_t count, float* to) {
+  for (std::int64_t i = 0; i < count; ++i) to[i] = static_cast<float>(from[i]);
+}
+
+inline void narrow_half(const float* from, std::int64_t count, std::uint16_t* to) {
+  for (std::int64_t i = 0; i < count; ++i) to[i] = float_to_half(from[i]);
+}
+
+inline void narrow_bfloat16(const float* from, std::int64_t count, std::uint16_t* to) {
+  for (std::int64_t i = 0; i < count; ++i) to[i] = float_to_bfloat16(from[i]);
 }
 
 inline float largest(const float* values, std::int64_t count) {

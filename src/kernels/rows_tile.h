@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "kernels/half.h"
 #include "kernels/rows.h"
 #include "kernels/vec_math.h"
 
@@ -169,6 +170,36 @@ void tanh_row(float* values, std::int64_t count) {
   map(values, count, [](Vec x) { return tanh(x); });
 }
 
+void widen_half(const std::uint16_t* from, std::int64_t count, float* to) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store(to + i, load(from + i));
+  for (; i < count; ++i) to[i] = half_to_float(from[i]);
+}
+
+void widen_bfloat16(const std::uint16_t* from, std::int64_t count, float* to) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store(to + i, load_bfloat16(from + i));
+  for (; i < count; ++i) to[i] = bfloat16_to_float(from[i]);
+}
+
+void widen_int8(const std::int8_t* from, std::int64_t count, float* to) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store(to + i, load_int8(from + i));
+  for (; i < count; ++i) to[i] = static_cast<float>(from[i]);
+}
+
+void narrow_half(const float* from, std::int64_t count, std::uint16_t* to) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store_half(to + i, load(from + i));
+  for (; i < count; ++i) to[i] = float_to_half(from[i]);
+}
+
+void narrow_bfloat16(const float* from, std::int64_t count, std::uint16_t* to) {
+  std::int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) store_bfloat16(to + i, load(from + i));
+  for (; i < count; ++i) to[i] = float_to_bfloat16(from[i]);
+}
+
 float sum_of_exp(const float* values, std::int64_t count, float shift) {
   const Vec minus = set1(-shift * kLog2E);
   const auto weight = [minus](Vec x) { return exp2(fma(x, set1(kLog2E), minus)); };
@@ -229,6 +260,11 @@ constexpr RowKernels row_table_of(const char* name) {
           .silu = silu,
           .gelu_new = gelu_new,
           .tanh = tanh_row,
+          .widen_half = widen_half,
+          .widen_bfloat16 = widen_bfloat16,
+          .widen_int8 = widen_int8,
+          .narrow_half = narrow_half,
+          .narrow_bfloat16 = narrow_bfloat16,
           .largest = largest,
           .sum_of_exp = sum_of_exp,
           .layer_norm = layer_norm};

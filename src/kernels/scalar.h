@@ -33,6 +33,11 @@ inline void query_dot_keys(const float* packed, const float* keys, std::int64_t 
     }
 }
 
+inline void scale_rows(float* scores, int key_count, const float* factor) {
+  for (int k = 0; k < key_count; ++k)
+    for (int lane = 0; lane < kPanel; ++lane) scores[k * kPanel + lane] *= factor[k];
+}
+
 inline void softcap(float* scores, int key_count, float cap, float factor) {
   for (int i = 0; i < key_count * kPanel; ++i)
     scores[i] = cap * factor * std::tanh(scores[i] / cap);

@@ -98,6 +98,14 @@ void query_dot_keys(const float* packed, const float* keys, std::int64_t key_str
   dot_rows(packed, keys, key_stride, key_count, dim, zero, scores, kPanel);
 }
 
+void scale_rows(float* scores, int key_count, const float* factor) {
+  for (int k = 0; k < key_count; ++k) {
+    const Vec f = set1(factor[k]);
+    for (int v = 0; v < kPanel; v += kLanes)
+      store(scores + k * kPanel + v, mul(load(scores + k * kPanel + v), f));
+  }
+}
+
 void softcap(float* scores, int key_count, float cap, float factor) {
   const Vec inverse = set1(1.0f / cap);
   const Vec scale = set1(cap * factor);
@@ -374,6 +382,7 @@ constexpr Kernels table_of(const char* name, const Kernels* narrow) {
           .narrow = narrow,
           .pack_queries = pack_queries,
           .query_dot_keys = query_dot_keys,
+          .scale_rows = scale_rows,
           .softcap = softcap,
           .add_alibi = add_alibi,
           .mask_outside = mask_outside,

@@ -20,7 +20,26 @@ using VMask = uint32x4_t;
 inline Vec load(const float* p) { return vld1q_f32(p); }
 // Halves, widened: exact.
 inline Vec load(const std::uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+inline Vec load_bfloat16(const std::uint16_t* p) {
+  return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+inline Vec load_int8(const std::int8_t* p) {
+  const float values[4] = {static_cast<float>(p[0]), static_cast<float>(p[1]),
+                           static_cast<float>(p[2]), static_cast<float>(p[3])};
+  return vld1q_f32(values);
+}
 inline void store(float* p, Vec v) { vst1q_f32(p, v); }
+inline void store_half(std::uint16_t* p, Vec v) {
+  vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
+}
+// Rounded to nearest even; a NaN becomes a quiet one.
+inline void store_bfloat16(std::uint16_t* p, Vec v) {
+  const uint32x4_t bits = vreinterpretq_u32_f32(v);
+  const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+  const uint32x4_t rounded = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7fff)), odd);
+  const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
+  vst1_u16(p, vshrn_n_u32(vbslq_u32(vceqq_f32(v, v), rounded, quiet), 16));
+}
 inline Vec set1(float x) { return vdupq_n_f32(x); }
 inline Vec broadcast(const float* p) { return vld1q_dup_f32(p); }
 inline Vec add(Vec a, Vec b) { return vaddq_f32(a, b); }

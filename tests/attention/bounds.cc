@@ -15,13 +15,15 @@ constexpr double kFlushed = 0x1p-126;  // a weight below it may become 0
 // tanh has slope ≤ 1 and a relative error of 16u with its factors. Bias, ALiBi and log2 e are rounded, and each sum.
 double score_bound(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t q,
                    std::int64_t k) {
-  const float* query = p.query.row(b, h, q);
-  const float* key = p.key.row(b, p.kv_head(h), k);
+  const std::int64_t kv_head = p.kv_head(h);
+  const double key_scale = row_scale<double>(p.k_scale, b, kv_head, k);
   double dot = 0;
   double size = 0;
   for (int d = 0; d < p.dim; ++d) {
-    dot += double{query[d]} * double{key[d]};
-    size += std::fabs(double{query[d]} * double{key[d]});
+    const double product =
+        element<double>(p.query, b, h, q, d) * element<double>(p.key, b, kv_head, k, d) * key_scale;
+    dot += product;
+    size += std::fabs(product);
   }
   double base = dot * double{p.scale};
   double bound = gamma(p.dim + 4) * std::fabs(double{p.scale}) * size;
@@ -124,9 +126,14 @@ RowBounds bounds_of(const Problem& p, const Reference<double>& r, std::int64_t b
                       4 * kUnit * (std::fabs(lse - facts.max) + facts.max - scores[k] + 1) +
                       2 * gamma(32 + 4) * std::fabs(away)) +
         kFlushed * (std::fabs(away) + 1);
-    const float* value = p.value.row(b, p.kv_head(h), static_cast<std::int64_t>(k));
+    const std::int64_t kv_head = p.kv_head(h);
+    const auto key = static_cast<std::int64_t>(k);
+    const double value_scale = row_scale<double>(p.v_scale, b, kv_head, key);
     for (std::size_t d = 0; d < bounds.out.size(); ++d)
-      bounds.out[d] += bounds.weight[k] * std::fabs(double{value[d]}) + 0x1p-147;
+      bounds.out[d] += bounds.weight[k] * std::fabs(element<double>(p.value, b, kv_head, key,
+                                                                    static_cast<int>(d)) *
+                                                    value_scale) +
+                       0x1p-147;
   }
   if (sink_share > 0) {
     const double away = lse - sink;

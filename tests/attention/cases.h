@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/check.h"
 #include "attention/problem.h"
 #include "attention/reference.h"
 #include "qkv/attention.h"
