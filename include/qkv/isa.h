@@ -6,7 +6,7 @@
 
 namespace qkv {
 
-// "avx512", "avx2", "neon" or "scalar": the best this CPU has, or the one forced by the environment variable QKV_ISA.
+// "avx512_bf16" (avx512 and products of bfloat16 by its dot instruction), "avx512", "avx2", "neon" or "scalar": the best this CPU has, or the one forced by the environment variable QKV_ISA.
 // Chosen once. Throws std::invalid_argument if QKV_ISA names an unknown or unsupported one.
 std::string_view isa();
 

@@ -36,31 +36,54 @@ void find_hidden(const Problem& p, const Panel& panel, Range keys, kernels::Lane
   }
 }
 
+// acc = acc·alpha + Σ_k weights[k]·values[k]. A weight of 0 times a value that is not finite would be NaN: hidden values that may
+// do so are left out one by one.
+void weighted_sum_values(const RowBlock& block, const Panel& panel, const float* weights,
+                         const ValueChunk& values, bool some_hidden, PanelSums& sums) {
+  const kernels::Kernels& kernel = block.kernel;
+  const Problem& p = block.problem;
+  const int count = static_cast<int>(values.range.end - values.range.begin);
+  const bool leave_out =
+      some_hidden &&
+      (values.pairs != nullptr ? !values.finite
+                               : !kernel.all_finite(values.floats, values.stride, count, p.dim_v));
+  std::array<kernels::LaneBits, kChunk> hidden;
+  if (leave_out) find_hidden(p, panel, values.range, hidden.data());
+  const float* alpha = sums.alpha.data();
+  if (values.pairs != nullptr) {
+    alignas(64) std::array<kernels::Pair, kernels::kMaxPanel * kChunk / 2> pairs;
+    kernel.pairs->pack_weights(weights, count, pairs.data());
+    const int pair_count = (count + 1) / 2;
+    if (leave_out && count % 2 == 1) hidden[static_cast<std::size_t>(count)] = 0;
+    if (leave_out)
+      kernel.pairs->weighted_sum_visible_values(pairs.data(), values.pairs, pair_count, p.dim_v,
+                                                alpha, sums.acc, hidden.data());
+    else
+      kernel.pairs->weighted_sum_values(pairs.data(), values.pairs, pair_count, p.dim_v, alpha,
+                                        sums.acc);
+  } else if (leave_out) {
+    kernel.weighted_sum_visible_values(weights, values.floats, values.stride, count, p.dim_v, alpha,
+                                       sums.acc, hidden.data());
+  } else {
+    kernel.weighted_sum_values(weights, values.floats, values.stride, count, p.dim_v, alpha,
+                               sums.acc);
+  }
+}
+
 // scores[k][lane] of one panel and chunk → weights, added to the panel's sums.
-void add_chunk(const RowBlock& block, const Panel& panel, const float* packed,
-               const FloatRows& keys, const FloatRows& values, float* scores, PanelSums& sums) {
+void add_chunk(const RowBlock& block, const Panel& panel, const float* packed, const KeyChunk& keys,
+               const ValueChunk& values, float* scores, PanelSums& sums) {
   const kernels::Kernels& kernel = block.kernel;
   const Problem& p = block.problem;
   const int count = static_cast<int>(keys.range.end - keys.range.begin);
-
   const bool some_hidden = panel_scores(kernel, p, panel, packed, keys, scores);
-  // a weight of 0 times a value that is not finite would be NaN: hidden values that may do so are left out one by one
-  const bool leave_out =
-      some_hidden && !kernel.all_finite(values.data, values.stride, count, p.dim_v);
-  std::array<kernels::LaneBits, kChunk> hidden;
-  if (leave_out) find_hidden(p, panel, keys.range, hidden.data());
   kernel.softmax(scores, count, sums.state());
   if (p.v_scale.data != nullptr) {
     std::array<float, kChunk> scale;
     row_scales(p.v_scale, panel.batch, p.kv_head(panel.head), keys.range, scale.data());
     kernel.scale_rows(scores, count, scale.data());
   }
-  if (leave_out)
-    kernel.weighted_sum_visible_values(scores, values.data, values.stride, count, p.dim_v,
-                                       sums.alpha.data(), sums.acc, hidden.data());
-  else
-    kernel.weighted_sum_values(scores, values.data, values.stride, count, p.dim_v,
-                               sums.alpha.data(), sums.acc);
+  weighted_sum_values(block, panel, scores, values, some_hidden, sums);
 }
 
 // The sink joins the denominator; what remains is one factor per lane.
@@ -97,10 +120,6 @@ Range keys_of(const Panel* panels, int count, std::int64_t chunk) {
   return all;
 }
 
-std::size_t chunk_floats(const Rows& rows, int dim) {
-  return is_in_place(rows) ? 0 : static_cast<std::size_t>(dim) * kChunk;
-}
-
 // Scores of one panel and chunk; one panel's outputs take the same place later.
 std::size_t scores_floats(const kernels::Kernels& kernel, const Problem& p) {
   const auto rows = static_cast<std::size_t>(std::max(kChunk, std::int64_t{p.dim_v}));
@@ -126,8 +145,8 @@ void write_panel(const RowBlock& block, const Panel& panel, const float* acc, co
 
 std::size_t forward_scratch_floats(const kernels::Kernels& kernel, const Problem& p) {
   const auto acc = static_cast<std::size_t>(p.dim_v) * kRowBlock;
-  return 2 * acc + scores_floats(kernel, p) + chunk_floats(p.key, p.dim) +
-         chunk_floats(p.value, p.dim_v);
+  return 2 * acc + scores_floats(kernel, p) + key_scratch_floats(kernel, p) +
+         value_scratch_floats(kernel, p);
 }
 
 void forward_rows(const RowBlock& block, const Panel* panels, const float* packed, float* scratch,
@@ -143,8 +162,8 @@ void forward_rows(const RowBlock& block, const Panel* panels, const float* packe
   std::array<PanelSums, kMaxPanels> parts;
   float* const scores = scratch;
   float* const key_scratch = scores + scores_floats(kernel, p);
-  float* const value_scratch = key_scratch + chunk_floats(p.key, p.dim);
-  float* const acc = value_scratch + chunk_floats(p.value, p.dim_v);
+  float* const value_scratch = key_scratch + key_scratch_floats(kernel, p);
+  float* const acc = value_scratch + value_scratch_floats(kernel, p);
   Range keys = {p.keys, 0};
   for (std::size_t i = 0; i < static_cast<std::size_t>(panel_count); ++i) {
     totals[i].acc = acc + 2 * i * acc_size;
@@ -164,14 +183,14 @@ void forward_rows(const RowBlock& block, const Panel* panels, const float* packe
          chunk += kChunk) {
       const Range seen = keys_of(panels, panel_count, chunk);
       if (seen.begin >= seen.end) continue;
-      const FloatRows key_rows = float_rows(p.key, block.batch, kv_head, seen, p.dim, key_scratch);
-      const FloatRows value_rows =
-          float_rows(p.value, block.batch, kv_head, seen, p.dim_v, value_scratch);
+      const KeyChunk key_chunk = load_keys(kernel, p, block.batch, kv_head, seen, key_scratch);
+      const ValueChunk value_chunk =
+          load_values(kernel, p, block.batch, kv_head, seen, value_scratch);
       for (std::size_t i = 0; i < static_cast<std::size_t>(panel_count); ++i) {
         const Range here = panels[i].keys_in(chunk);
         if (here.begin < here.end)
-          add_chunk(block, panels[i], packed + i * packed_size, part_of(key_rows, here),
-                    part_of(value_rows, here), scores, sums[i]);
+          add_chunk(block, panels[i], packed + i * packed_size, key_chunk.part(here),
+                    value_chunk.part(here), scores, sums[i]);
       }
     }
     for (std::size_t i = 0; !first_stretch && i < static_cast<std::size_t>(panel_count); ++i)

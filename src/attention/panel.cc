@@ -1,6 +1,7 @@
 #include "attention/panel.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <limits>
 
@@ -51,6 +52,7 @@ bool mask_edges(const kernels::Kernels& kernel, const Panel& panel, Range keys, 
 Panel::Panel(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t first_query,
              int query_count)
     : batch(b), head(h), first(first_query), count(query_count) {
+  keys = p.keys_of(b);
   inner = {0, p.keys};
   outer = {p.keys, 0};
   for (int lane = 0; lane < kernels::kMaxPanel; ++lane) {
@@ -68,26 +70,38 @@ Panel::Panel(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t firs
 
 Range Panel::keys_in(std::int64_t chunk) const {
   const std::int64_t begin_here = std::max(chunk, outer.begin);
-  return {begin_here - (begin_here - chunk) % kAlign, std::min(chunk + kChunk, outer.end)};
+  // an even end: the partner of a last key is looked at, hidden, with it (chunks are even)
+  const std::int64_t end_here = std::min(outer.end + outer.end % 2, keys);
+  return {begin_here - (begin_here - chunk) % kAlign, std::min(chunk + kChunk, end_here)};
 }
 
 void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
                 float* packed) {
-  const float factor = p.softcap > 0 ? p.scale : p.scale * kLog2e;
+  if (scores_in_pairs(kernel, p)) {
+    kernel.pairs->pack_queries(p.query.row_as<std::uint16_t>(panel.batch, panel.head, panel.first),
+                               p.query.stride_in<std::uint16_t>(), panel.count, p.dim, p.scale < 0,
+                               reinterpret_cast<kernels::Pair*>(packed));
+    return;
+  }
   float* const scratch =
       is_in_place(p.query)
           ? nullptr
           : thread_scratch(ScratchUse::rows).floats(static_cast<std::size_t>(panel.count * p.dim));
   const FloatRows rows = float_rows(p.query, panel.batch, panel.head,
                                     {panel.first, panel.first + panel.count}, p.dim, scratch);
-  kernel.pack_queries(rows.data, rows.stride, panel.count, p.dim, factor, packed);
+  kernel.pack_queries(rows.data, rows.stride, panel.count, p.dim, factor_of(p), packed);
 }
 
 bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
-                  const float* packed, const FloatRows& key_rows, float* scores) {
-  const Range keys = key_rows.range;
+                  const float* packed, const KeyChunk& chunk, float* scores) {
+  const Range keys = chunk.range;
   const int count = static_cast<int>(keys.end - keys.begin);
-  kernel.query_dot_keys(packed, key_rows.data, key_rows.stride, count, p.dim, scores);
+  if (chunk.halves != nullptr)
+    kernel.pairs->query_dot_keys(reinterpret_cast<const kernels::Pair*>(packed), chunk.halves,
+                                 chunk.stride, count, p.dim + p.dim % 2, std::fabs(factor_of(p)),
+                                 scores);
+  else
+    kernel.query_dot_keys(packed, chunk.floats, chunk.stride, count, p.dim, scores);
   if (p.k_scale.data != nullptr) {
     std::array<float, kChunk> scale;
     row_scales(p.k_scale, panel.batch, p.kv_head(panel.head), keys, scale.data());

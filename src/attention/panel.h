@@ -7,6 +7,7 @@
 
 #include "attention/chunk.h"
 #include "attention/problem.h"
+#include "attention/products.h"
 #include "kernels/kernels.h"
 
 namespace qkv {
@@ -28,6 +29,7 @@ struct Panel {
   LaneInts begin{}, end{};  // the keys each may see; begin = end = 0 where none
   // Over lanes with visible keys: all of them see [inner.begin, inner.end), none sees beyond [outer.begin, outer.end).
   Range inner, outer;
+  std::int64_t keys = 0;  // of the batch entry
 
   Panel() = default;
   Panel(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t first_query,
@@ -37,18 +39,14 @@ struct Panel {
   Range keys_in(std::int64_t chunk) const;
 };
 
-// Packs the panel's queries, with the factor that brings scores to log2 units (or, with a softcap, to natural ones).
+// Packs the panel's queries: as floats, times factor_of(p), which brings scores to log2 units (with a softcap: to natural ones);
+// or as pairs, which have dim/2 of the room.
 void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
                 float* packed);
 
 // Scores of the panel against these keys, at most kChunk of them, in log2 units, after every option; −inf where hidden. Returns
 // whether some score may be −inf.
 bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
-                  const float* packed, const FloatRows& keys, float* scores);
-
-// Rows of one chunk that a panel uses, out of those that its neighbours use too.
-inline FloatRows part_of(const FloatRows& rows, Range range) {
-  return {rows.row(range.begin), rows.stride, range};
-}
+                  const float* packed, const KeyChunk& keys, float* scores);
 
 }  // namespace qkv

@@ -94,17 +94,14 @@ void TraceRecorder::add_panel(const Panel& panel, const kernels::Kernels& kernel
   LaneDoubles entropy_bits{};
   const std::int64_t kv_head = p_.kv_head(panel.head);
   float* const key_scratch =
-      is_in_place(p_.key)
-          ? nullptr
-          : thread_scratch(ScratchUse::rows).floats(static_cast<std::size_t>(kChunk * p_.dim));
+      thread_scratch(ScratchUse::rows).floats(key_scratch_floats(kernel, p_));
   begin_rows(panel, result);
   for (std::int64_t chunk = panel.outer.begin - panel.outer.begin % kChunk; chunk < panel.outer.end;
        chunk += kChunk) {
     const Range keys = panel.keys_in(chunk);
     const int count = static_cast<int>(keys.end - keys.begin);
     panel_scores(kernel, p_, panel, packed,
-                 float_rows(p_.key, panel.batch, kv_head, keys, p_.dim, key_scratch),
-                 scores.data());
+                 load_keys(kernel, p_, panel.batch, kv_head, keys, key_scratch), scores.data());
     kernel.normalise(scores.data(), count, result.shift.data(), result.factor.data(),
                      weights.data());
     for (std::int64_t k = keys.begin, next = 0; k < keys.end; k = next) {

@@ -38,14 +38,13 @@ void write_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& 
     factor[i] = lse[lane] == -std::numeric_limits<float>::infinity() ? 0.0f : 1.0f;
   }
   pack_panel(kernel, p, panel, packed);
-  std::vector<float> key_scratch(is_in_place(p.key) ? 0 : static_cast<std::size_t>(kChunk * p.dim));
+  std::vector<float> key_scratch(key_scratch_floats(kernel, p));
   for (std::int64_t first = keys.begin; first < keys.end; first += kChunk) {
     const Range here = {first, std::min(first + kChunk, keys.end)};
     const int count = static_cast<int>(here.end - here.begin);
-    panel_scores(
-        kernel, p, panel, packed,
-        float_rows(p.key, panel.batch, p.kv_head(panel.head), here, p.dim, key_scratch.data()),
-        scores.data());
+    panel_scores(kernel, p, panel, packed,
+                 load_keys(kernel, p, panel.batch, p.kv_head(panel.head), here, key_scratch.data()),
+                 scores.data());
     kernel.normalise(scores.data(), count, shift.data(), factor.data(), scores.data());
     for (int lane = 0; lane < panel.count; ++lane)
       for (int k = 0; k < count; ++k)

@@ -17,6 +17,9 @@ namespace qkv::kernels {
 extern const Kernels scalar_kernels;
 #if defined(__x86_64__)
 extern const Kernels avx512_kernels;
+extern const PairKernels avx512bf16_pairs;
+extern const PairKernels avx512bf16_32_pairs;
+extern const PairKernels avx512bf16_16_pairs;
 extern const Kernels avx2_kernels;
 #elif defined(__aarch64__)
 extern const Kernels neon_kernels;
@@ -37,6 +40,25 @@ bool has_f16c() {
 }
 #endif
 
+#if defined(__x86_64__)
+// The table of avx512 and of each narrower panel, with products of bfloat16 beside it.
+const Kernels& avx512_bf16_kernels() {
+  const auto with_pairs = [](const Kernels& from, const PairKernels& pairs, const Kernels* narrow) {
+    Kernels to = from;
+    to.name = "avx512_bf16";
+    to.pairs = &pairs;
+    to.narrow = narrow;
+    return to;
+  };
+  static const Kernels lanes_16 =
+      with_pairs(*avx512_kernels.narrow->narrow, avx512bf16_16_pairs, nullptr);
+  static const Kernels lanes_32 =
+      with_pairs(*avx512_kernels.narrow, avx512bf16_32_pairs, &lanes_16);
+  static const Kernels lanes_64 = with_pairs(avx512_kernels, avx512bf16_pairs, &lanes_32);
+  return lanes_64;
+}
+#endif
+
 // What this build holds, best first.
 std::vector<Candidate> candidates() {
   std::vector<Candidate> found;
@@ -46,6 +68,7 @@ std::vector<Candidate> candidates() {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl");
+  found.push_back({&avx512_bf16_kernels(), avx512 && __builtin_cpu_supports("avx512bf16") != 0});
   found.push_back({&avx512_kernels, avx512});
   found.push_back({&avx2_kernels, avx2});
 #elif defined(__aarch64__)

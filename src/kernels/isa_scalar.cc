@@ -5,6 +5,7 @@ extern const Kernels scalar_kernels;
 const Kernels scalar_kernels = {.name = "scalar",
                                 .panel = scalar::kPanel,
                                 .narrow = nullptr,
+                                .pairs = nullptr,
                                 .pack_queries = scalar::pack_queries,
                                 .query_dot_keys = scalar::query_dot_keys,
                                 .scale_rows = scalar::scale_rows,

@@ -31,12 +31,16 @@ struct SoftmaxState {
   float* alpha;  // [panel] out: what sums from before must be multiplied by
 };
 
+struct PairKernels;  // pairs.h
+
 struct Kernels {
   const char* name;
   int panel;  // lanes in a panel, at most kMaxPanel
   // The same instruction set with the next narrower panel, so that few queries leave few lanes idle; null if there is none.
   // Every bit is the same.
   const Kernels* narrow;
+  // Products of bfloat16 by a dot instruction, as wide; null where the CPU has none.
+  const PairKernels* pairs;
 
   // packed[d][lane] = factor · rows[lane][d] for lane < count, 0 beyond.
   void (*pack_queries)(const float* rows, std::int64_t row_stride, int count, int dim, float factor,

@@ -380,6 +380,7 @@ constexpr Kernels table_of(const char* name, const Kernels* narrow) {
   return {.name = name,
           .panel = kPanel,
           .narrow = narrow,
+          .pairs = nullptr,
           .pack_queries = pack_queries,
           .query_dot_keys = query_dot_keys,
           .scale_rows = scale_rows,

@@ -1,0 +1,105 @@
+#include "attention/products.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace qkv {
+namespace {
+
+constexpr float kLog2e = 1.4426950408889634f;
+
+std::size_t chunk_floats(int dim) {
+  return static_cast<std::size_t>(dim + dim % 2) * kernels::kMaxChunk;
+}
+
+// Rows as halves a fixed stride apart, an odd width filled up with a 0, gathered into scratch where they do not lie so.
+struct HalfRows {
+  const std::uint16_t* data;
+  std::int64_t stride;
+};
+
+HalfRows half_rows(const Rows& rows, std::int64_t b, std::int64_t h, Range range, int dim,
+                   bool even_width, float* scratch) {
+  const bool one_run = rows.run_end(range.begin, range.end) == range.end;
+  const int width = even_width ? dim + dim % 2 : dim;
+  if (one_run && width == dim)
+    return {rows.row_as<std::uint16_t>(b, h, range.begin), rows.stride_in<std::uint16_t>()};
+  auto* to = reinterpret_cast<std::uint16_t*>(scratch);
+  for (std::int64_t r = range.begin; r < range.end; ++r, to += width) {
+    std::memcpy(to, rows.row(b, h, r), static_cast<std::size_t>(dim) * sizeof *to);
+    if (width > dim) to[dim] = 0;
+  }
+  return {reinterpret_cast<const std::uint16_t*>(scratch), width};
+}
+
+}  // namespace
+
+bool scores_in_pairs(const kernels::Kernels& kernel, const Problem& p) {
+  return kernel.pairs != nullptr && p.query.dtype == DType::bf16 && p.key.dtype == DType::bf16;
+}
+
+bool values_in_pairs(const kernels::Kernels& kernel, const Problem& p) {
+  return kernel.pairs != nullptr && p.query.dtype == DType::bf16 && p.value.dtype == DType::bf16;
+}
+
+float factor_of(const Problem& p) { return p.softcap > 0 ? p.scale : p.scale * kLog2e; }
+
+KeyChunk KeyChunk::part(Range keys) const {
+  const std::int64_t skipped = (keys.begin - range.begin) * stride;
+  return {keys, floats != nullptr ? floats + skipped : nullptr,
+          halves != nullptr ? halves + skipped : nullptr, stride};
+}
+
+ValueChunk ValueChunk::part(Range keys) const {
+  ValueChunk v = *this;
+  v.range = keys;
+  if (floats != nullptr) v.floats += (keys.begin - range.begin) * stride;
+  if (pairs != nullptr) v.pairs += (keys.begin - range.begin) / 2 * dim;
+  return v;
+}
+
+std::size_t key_scratch_floats(const kernels::Kernels& kernel, const Problem& p) {
+  if (scores_in_pairs(kernel, p) && p.dim % 2 == 0 && p.key.table == nullptr) return 0;
+  return is_in_place(p.key) ? 0 : chunk_floats(p.dim);
+}
+
+std::size_t value_scratch_floats(const kernels::Kernels& kernel, const Problem& p) {
+  if (is_in_place(p.value)) return 0;
+  // pairs, and behind them room to gather pages in
+  const bool gathers = values_in_pairs(kernel, p) && p.value.table != nullptr;
+  return chunk_floats(p.dim_v) * (gathers ? 2 : 1);
+}
+
+KeyChunk load_keys(const kernels::Kernels& kernel, const Problem& p, std::int64_t b,
+                   std::int64_t kv_head, Range keys, float* scratch) {
+  if (scores_in_pairs(kernel, p)) {
+    const HalfRows rows = half_rows(p.key, b, kv_head, keys, p.dim, true, scratch);
+    return {keys, nullptr, rows.data, rows.stride};
+  }
+  const FloatRows rows = float_rows(p.key, b, kv_head, keys, p.dim, scratch);
+  return {keys, rows.data, nullptr, rows.stride};
+}
+
+ValueChunk load_values(const kernels::Kernels& kernel, const Problem& p, std::int64_t b,
+                       std::int64_t kv_head, Range keys, float* scratch) {
+  ValueChunk chunk;
+  chunk.range = keys;
+  chunk.dim = p.dim_v;
+  if (values_in_pairs(kernel, p)) {
+    auto* pairs = reinterpret_cast<kernels::Pair*>(scratch);
+    const HalfRows rows =
+        half_rows(p.value, b, kv_head, keys, p.dim_v, false, scratch + chunk_floats(p.dim_v));
+    const int count = static_cast<int>(keys.end - keys.begin);
+    kernel.pairs->pack_values(rows.data, rows.stride, count, p.dim_v, pairs);
+    chunk.finite = kernel.pairs->all_finite(rows.data, rows.stride, count, p.dim_v);
+    chunk.pairs = pairs;
+    return chunk;
+  }
+  const FloatRows rows = float_rows(p.value, b, kv_head, keys, p.dim_v, scratch);
+  chunk.floats = rows.data;
+  chunk.stride = rows.stride;
+  return chunk;
+}
+
+}  // namespace qkv

@@ -1,0 +1,11 @@
+#define QKV_PANEL_VECS 2
+#include "kernels/vec_avx512.h"
+// the vectors come first: tile_pairs.h is written over them
+#include "kernels/vec_avx512_bf16.h"
+//
+#include "kernels/tile_pairs.h"
+
+namespace qkv::kernels {
+extern const PairKernels avx512bf16_32_pairs;
+const PairKernels avx512bf16_32_pairs = pair_table();
+}  // namespace qkv::kernels

@@ -1,0 +1,186 @@
+// The kernels of pairs.h over the vectors of one vec_*.h with pairs, which is included before this file. The tiles are those
+// of tile.h with a pair in the place of a float.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/pairs.h"
+#include "kernels/vec_math.h"
+
+namespace qkv::kernels {
+namespace {
+
+inline constexpr int kPanel = kLanes * kPanelVecs;
+
+void pack_queries_pairs(const std::uint16_t* rows, std::int64_t row_stride, int count, int dim,
+                        bool negate, Pair* packed) {
+  const Pair sign = negate ? 0x80008000u : 0;
+  for (int first = 0; first < kPanel; first += kLanes) {
+    int d = 0;
+    if (first + kLanes <= count) {
+      for (; d + 2 * kLanes <= dim; d += 2 * kLanes) {
+        PairVec block[kLanes];
+        QKV_UNROLL for (int i = 0; i < kLanes; ++i) block[i] =
+            flip_sign(load_pairs(rows + (first + i) * row_stride + d), negate);
+        transpose(block);
+        QKV_UNROLL for (int i = 0; i < kLanes; ++i)
+            store_pairs(packed + (d / 2 + i) * kPanel + first, block[i]);
+      }
+    }
+    for (; d < dim; d += 2) {
+      Pair* lane = packed + d / 2 * kPanel + first;
+      for (int i = 0; i < kLanes; ++i) {
+        const std::uint16_t* row = rows + (first + i) * row_stride + d;
+        lane[i] = first + i >= count
+                      ? 0
+                      : (row[0] | (d + 1 < dim ? static_cast<Pair>(row[1]) << 16 : Pair{0})) ^ sign;
+      }
+    }
+  }
+}
+
+// scores[r][lane] = factor · Σ_d packed[d/2][lane] · keys[r][d] for kRows keys, held in registers.
+template <int kRows>
+inline void dot_pairs_tile(const Pair* packed, const std::uint16_t* keys, std::int64_t key_stride,
+                           int dim, float factor, float* scores) {
+  Vec sum[kRows][kPanelVecs];
+  QKV_UNROLL for (int r = 0; r < kRows; ++r) {
+    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) sum[r][v] = set1(0.0f);
+  }
+  for (int d = 0; d < dim; d += 2) {
+    PairVec lane[kPanelVecs];
+    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) lane[v] =
+        load_pairs(packed + d / 2 * kPanel + v * kLanes);
+    QKV_UNROLL for (int r = 0; r < kRows; ++r) {
+      const PairVec key = broadcast_pair(keys + r * key_stride + d);
+      QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) sum[r][v] = dot(sum[r][v], lane[v], key);
+    }
+  }
+  const Vec f = set1(factor);
+  QKV_UNROLL for (int r = 0; r < kRows; ++r) {
+    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v)
+        store(scores + r * kPanel + v * kLanes, mul(f, sum[r][v]));
+  }
+}
+
+void query_dot_keys_pairs(const Pair* packed, const std::uint16_t* keys, std::int64_t key_stride,
+                          int key_count, int dim, float factor, float* scores) {
+  int r = 0;
+  for (; r + kTileRows <= key_count && !(key_count - r == 8 && kTileRows == 6); r += kTileRows)
+    dot_pairs_tile<kTileRows>(packed, keys + r * key_stride, key_stride, dim, factor,
+                              scores + r * kPanel);
+  for (; r + 4 <= key_count; r += 4)
+    dot_pairs_tile<4>(packed, keys + r * key_stride, key_stride, dim, factor, scores + r * kPanel);
+  for (; r < key_count; ++r)
+    dot_pairs_tile<1>(packed, keys + r * key_stride, key_stride, dim, factor, scores + r * kPanel);
+}
+
+void pack_weights(const float* weights, int key_count, Pair* pairs) {
+  int k = 0;
+  for (; k + 2 <= key_count; k += 2) {
+    QKV_UNROLL for (int v = 0; v < kPanel; v += kLanes) {
+      const float* w = weights + k * kPanel + v;
+      store_pairs(pairs + k / 2 * kPanel + v, round_to_pairs(load(w), load(w + kPanel)));
+    }
+  }
+  if (k < key_count) {
+    for (int v = 0; v < kPanel; v += kLanes)
+      store_pairs(pairs + k / 2 * kPanel + v,
+                  round_to_pairs(load(weights + k * kPanel + v), set1(0.0f)));
+  }
+}
+
+void pack_values(const std::uint16_t* rows, std::int64_t row_stride, int row_count, int dim,
+                 Pair* pairs) {
+  for (int k = 0; k < row_count; k += 2) {
+    const std::uint16_t* first = rows + k * row_stride;
+    const bool paired = k + 1 < row_count;
+    const std::uint16_t* second = first + row_stride;
+    Pair* to = pairs + static_cast<std::int64_t>(k / 2) * dim;
+    int d = 0;
+    for (; paired && d + 2 * kLanes <= dim; d += 2 * kLanes) {
+      PairVec lower, upper;
+      interleave(load_pairs(first + d), load_pairs(second + d), lower, upper);
+      store_pairs(to + d, lower);
+      store_pairs(to + d + kLanes, upper);
+    }
+    for (; d < dim; ++d) to[d] = first[d] | (paired ? static_cast<Pair>(second[d]) << 16 : Pair{0});
+  }
+}
+
+// acc[d][lane] for kDims dims; values points at the first of them.
+template <int kDims>
+inline void value_pairs_tile(const Pair* weights, const Pair* values, int pair_count, int dim,
+                             const float* alpha, float* acc) {
+  Vec sum[kDims][kPanelVecs];
+  QKV_UNROLL for (int d = 0; d < kDims; ++d) {
+    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) sum[d][v] =
+        mul(load(acc + d * kPanel + v * kLanes), load(alpha + v * kLanes));
+  }
+  for (int j = 0; j < pair_count; ++j) {
+    PairVec weight[kPanelVecs];
+    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) weight[v] =
+        load_pairs(weights + j * kPanel + v * kLanes);
+    const Pair* value = values + static_cast<std::int64_t>(j) * dim;
+    QKV_UNROLL for (int d = 0; d < kDims; ++d) {
+      const PairVec x = broadcast_pair(value + d);
+      QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) sum[d][v] = dot(sum[d][v], weight[v], x);
+    }
+  }
+  QKV_UNROLL for (int d = 0; d < kDims; ++d) {
+    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) store(acc + d * kPanel + v * kLanes, sum[d][v]);
+  }
+}
+
+void weighted_sum_pairs(const Pair* weights, const Pair* values, int pair_count, int dim,
+                        const float* alpha, float* acc) {
+  int d = 0;
+  for (; d + kTileRows <= dim && !(dim - d == 8 && kTileRows == 6); d += kTileRows)
+    value_pairs_tile<kTileRows>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel);
+  for (; d + 4 <= dim; d += 4)
+    value_pairs_tile<4>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel);
+  for (; d < dim; ++d)
+    value_pairs_tile<1>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel);
+}
+
+void weighted_sum_visible_pairs(const Pair* weights, const Pair* values, int pair_count, int dim,
+                                const float* alpha, float* acc, const LaneBits* hidden) {
+  for (int v = 0; v < kPanel; v += kLanes) {
+    for (int d = 0; d < dim; ++d) {
+      Vec sum = mul(load(acc + d * kPanel + v), load(alpha + v));
+      for (int j = 0; j < pair_count; ++j) {
+        PairVec value = broadcast_pair(values + static_cast<std::int64_t>(j) * dim + d);
+        value = clear_even(value, mask_of_bits(static_cast<std::uint32_t>(hidden[2 * j] >> v)));
+        value = clear_odd(value, mask_of_bits(static_cast<std::uint32_t>(hidden[2 * j + 1] >> v)));
+        sum = dot(sum, load_pairs(weights + j * kPanel + v), value);
+      }
+      store(acc + d * kPanel + v, sum);
+    }
+  }
+}
+
+bool all_finite_pairs(const std::uint16_t* rows, std::int64_t row_stride, int row_count, int dim) {
+  bool bad = false;
+  for (int r = 0; r < row_count; ++r) {
+    const std::uint16_t* row = rows + r * row_stride;
+    int d = 0;
+    for (; d + 2 * kLanes <= dim; d += 2 * kLanes) bad |= any_not_finite(load_pairs(row + d));
+    for (; d < dim; ++d) bad |= (row[d] & 0x7f80u) == 0x7f80u;
+  }
+  return !bad;
+}
+
+// The table of this instruction set.
+constexpr PairKernels pair_table() {
+  return {.panel = kPanel,
+          .pack_queries = pack_queries_pairs,
+          .query_dot_keys = query_dot_keys_pairs,
+          .pack_weights = pack_weights,
+          .pack_values = pack_values,
+          .weighted_sum_values = weighted_sum_pairs,
+          .weighted_sum_visible_values = weighted_sum_visible_pairs,
+          .all_finite = all_finite_pairs};
+}
+
+}  // namespace
+}  // namespace qkv::kernels

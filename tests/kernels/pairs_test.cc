@@ -1,0 +1,178 @@
+// Products of bfloat16 by the dot instruction, against their twins of pairs_scalar.h: the same bits.
+#include "kernels/pairs.h"
+
+#include <gtest/gtest.h>
+
+#include <vector>
+
+#include "kernels/pairs_scalar.h"
+#include "tests/kernels/random.h"
+
+namespace qkv::kernels::testing {
+namespace {
+
+using qkv::tests::Random;
+using Halves = std::vector<std::uint16_t>;
+
+std::vector<const Kernels*> tables() {
+  std::vector<const Kernels*> found;
+  for (const Kernels* k = kernels_of("avx512_bf16"); k != nullptr; k = k->narrow)
+    found.push_back(k);
+  return found;
+}
+
+// f(pair kernels) for each panel width; says so where the CPU has no dot instruction.
+template <class F>
+void for_each_table(const F& f) {
+  if (tables().empty()) GTEST_SKIP() << "this CPU has no dot instruction for bfloat16";
+  for (const Kernels* k : tables()) {
+    ASSERT_EQ(k->pairs->panel, k->panel);
+    f(*k->pairs);
+  }
+}
+
+// Any number: normal, large, subnormal, zero; never NaN.
+std::uint16_t number(Random& random) {
+  if (random.chance(0.02)) return static_cast<std::uint16_t>(random.below(0x80));  // subnormal
+  return float_to_bfloat16(random.normal() * (random.chance(0.1) ? 1e-30f : 1.0f));
+}
+
+Halves numbers(Random& random, std::int64_t count) {
+  Halves h(static_cast<std::size_t>(count));
+  for (auto& x : h) x = number(random);
+  return h;
+}
+
+std::vector<Pair> pairs(Random& random, std::int64_t count) {
+  std::vector<Pair> p(static_cast<std::size_t>(count));
+  for (auto& x : p) x = scalar::pair_of(number(random), number(random));
+  return p;
+}
+
+constexpr int kSizes[] = {1, 2, 3, 5, 8, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128};
+
+TEST(Pairs, QueriesArePacked) {
+  for_each_table([](const PairKernels& kernel) {
+    Random random(1);
+    for (const int dim : {1, 2, 3, 31, 32, 33, 63, 64, 65, 128, 130})
+      for (const int count : {1, 2, 15, 16, 17, kernel.panel - 1, kernel.panel}) {
+        if (count < 1 || count > kernel.panel) continue;
+        const std::int64_t stride = dim + 3;
+        const Halves rows = numbers(random, stride * count);
+        for (const bool negate : {false, true}) {
+          std::vector<Pair> got(static_cast<std::size_t>((dim + 1) / 2 * kernel.panel), 7);
+          std::vector<Pair> expected = got;
+          kernel.pack_queries(rows.data(), stride, count, dim, negate, got.data());
+          scalar::pack_queries_pairs(kernel.panel, rows.data(), stride, count, dim, negate,
+                                     expected.data());
+          // the partner of an odd last number is ±0
+          for (std::size_t i = 0; i < got.size(); ++i)
+            ASSERT_EQ(dim % 2 == 1 ? got[i] & 0x7fffffffu : got[i],
+                      dim % 2 == 1 ? expected[i] & 0x7fffffffu : expected[i])
+                << "dim " << dim << " count " << count << " at " << i;
+        }
+      }
+  });
+}
+
+TEST(Pairs, ScoresHaveTheTwinsBits) {
+  for_each_table([](const PairKernels& kernel) {
+    Random random(2);
+    for (const int keys : kSizes)
+      for (const int dim : {2, 4, 30, 32, 64, 66, 128}) {
+        const std::int64_t stride = dim + 2;
+        const Halves rows = numbers(random, stride * keys);
+        const std::vector<Pair> packed = pairs(random, dim / 2 * kernel.panel);
+        std::vector<float> got(static_cast<std::size_t>(keys * kernel.panel));
+        std::vector<float> expected = got;
+        kernel.query_dot_keys(packed.data(), rows.data(), stride, keys, dim, 0.3f, got.data());
+        scalar::query_dot_keys_pairs(kernel.panel, packed.data(), rows.data(), stride, keys, dim,
+                                     0.3f, expected.data());
+        ASSERT_EQ(got, expected) << keys << " keys, dim " << dim;
+      }
+  });
+}
+
+TEST(Pairs, WeightsAndValuesArePacked) {
+  for_each_table([](const PairKernels& kernel) {
+    Random random(3);
+    for (const int keys : kSizes) {
+      std::vector<float> weights(static_cast<std::size_t>(keys * kernel.panel));
+      for (auto& w : weights)
+        w = random.chance(0.1) ? 0.0f : random.chance(0.05) ? 1e-39f : random.uniform(0, 1);
+      std::vector<Pair> got(static_cast<std::size_t>((keys + 1) / 2 * kernel.panel));
+      std::vector<Pair> expected = got;
+      kernel.pack_weights(weights.data(), keys, got.data());
+      scalar::pack_weights(kernel.panel, weights.data(), keys, expected.data());
+      ASSERT_EQ(got, expected) << keys << " keys";
+      for (const int dim : {1, 2, 15, 31, 32, 33, 64, 65, 100}) {
+        const Halves rows = numbers(random, keys * (dim + 1));
+        std::vector<Pair> values(static_cast<std::size_t>((keys + 1) / 2 * dim), 7);
+        std::vector<Pair> twin = values;
+        kernel.pack_values(rows.data(), dim + 1, keys, dim, values.data());
+        scalar::pack_values(rows.data(), dim + 1, keys, dim, twin.data());
+        ASSERT_EQ(values, twin) << keys << " keys, dim " << dim;
+      }
+    }
+  });
+}
+
+TEST(Pairs, SumsOfValuesHaveTheTwinsBits) {
+  for_each_table([](const PairKernels& kernel) {
+    Random random(4);
+    for (const int keys : kSizes)
+      for (const int dim : {1, 3, 6, 8, 12, 17, 64, 70}) {
+        const int count = (keys + 1) / 2;
+        std::vector<Pair> weights = pairs(random, count * kernel.panel);
+        std::vector<Pair> values = pairs(random, count * dim);
+        std::vector<float> alpha(static_cast<std::size_t>(kernel.panel));
+        std::vector<float> start(static_cast<std::size_t>(kernel.panel * dim));
+        for (auto& x : alpha) x = random.uniform(0, 1);
+        for (auto& x : start) x = random.normal();
+        std::vector<float> got = start;
+        std::vector<float> expected = start;
+        kernel.weighted_sum_values(weights.data(), values.data(), count, dim, alpha.data(),
+                                   got.data());
+        scalar::weighted_sum_pairs(kernel.panel, weights.data(), values.data(), count, dim,
+                                   alpha.data(), expected.data(), nullptr);
+        ASSERT_EQ(got, expected) << keys << " keys, dim " << dim;
+
+        // some keys hidden from some lanes, NaN in a value that no lane but the first sees
+        std::vector<LaneBits> hidden(static_cast<std::size_t>(2 * count));
+        for (auto& bits : hidden)
+          bits = random.chance(0.3) ? 0 : static_cast<LaneBits>(random.below(1 << 30)) << 3;
+        hidden[0] = ~LaneBits{0};
+        values[0] = (values[0] & 0xffff0000u) | 0x7fc0u;
+        got = expected = start;
+        kernel.weighted_sum_visible_values(weights.data(), values.data(), count, dim, alpha.data(),
+                                           got.data(), hidden.data());
+        scalar::weighted_sum_pairs(kernel.panel, weights.data(), values.data(), count, dim,
+                                   alpha.data(), expected.data(), hidden.data());
+        ASSERT_EQ(got, expected) << keys << " keys, dim " << dim << ", some hidden";
+      }
+  });
+}
+
+TEST(Pairs, FindsWhatIsNotFinite) {
+  for_each_table([](const PairKernels& kernel) {
+    Random random(5);
+    for (const int dim : {1, 31, 32, 33, 64, 70}) {
+      Halves rows = numbers(random, 5 * (dim + 1));
+      EXPECT_TRUE(kernel.all_finite(rows.data(), dim + 1, 5, dim));
+      for (const std::uint16_t bad :
+           std::initializer_list<std::uint16_t>{0x7f80, 0xff80, 0x7fc0, 0xffc1})
+        for (int at = 0; at < dim; ++at) {
+          const auto i = static_cast<std::size_t>(3 * (dim + 1) + at);
+          const std::uint16_t before = rows[i];
+          rows[i] = bad;
+          EXPECT_FALSE(kernel.all_finite(rows.data(), dim + 1, 5, dim)) << dim << " " << at;
+          rows[i] = before;
+        }
+      rows[static_cast<std::size_t>(dim)] = 0x7fc0;  // between the rows
+      EXPECT_TRUE(kernel.all_finite(rows.data(), dim + 1, 5, dim));
+    }
+  });
+}
+
+}  // namespace
+}  // namespace qkv::kernels::testing
