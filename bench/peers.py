@@ -243,7 +243,7 @@ class OnnxRuntime:
 
 
 class OpenVino:
-    """scaled_dot_product_attention of opset 13; for bf16 with the hint that lets it compute so."""
+    """scaled_dot_product_attention of opset 13; for bf16 tensors of bf16 and the hint that lets it compute so."""
 
     name = "OpenVINO"
 
@@ -264,7 +264,9 @@ class OpenVino:
         b, h, hk, sq, sk, d, dv = line.shape
         if line.causal and sq != sk:
             raise ValueError("causal is top-left there")
-        inputs = [opset13.parameter(line.shapes[n], openvino.Type.f32, name=n) for n in ("query", "key", "value")]
+        names = ("query", "key", "value")
+        element = openvino.Type.bf16 if line.type == "bf16" else openvino.Type.f32
+        inputs = [opset13.parameter(line.shapes[n], element, name=n) for n in names]
         nodes = list(inputs)
         if h != hk:  # grouped heads as exported models write them
             for i, width in ((1, d), (2, dv)):
@@ -275,15 +277,21 @@ class OpenVino:
         hint = {"fp32": "f32", "bf16": "bf16"}[line.type]
         properties = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
         request = openvino.Core().compile_model(model, "CPU", properties).create_infer_request()
-        held = [line.floats(n) for n in ("query", "key", "value")]
-        for i, array in enumerate(held):
-            request.set_input_tensor(i, openvino.Tensor(array, shared_memory=True))
+        stored = numpy.uint16 if line.type == "bf16" else numpy.float32  # it has no name for bf16 in NumPy
+        for i, name in enumerate(names):
+            tensor = openvino.Tensor(element, openvino.Shape(line.shapes[name]))
+            tensor.data.view(stored)[...] = line.raw(name)
+            request.set_input_tensor(i, tensor)
 
         def run():
             request.infer()
-            return held and request.get_output_tensor(0).data
+            return request.get_output_tensor(0).data
 
-        return run, lambda out: {"out": out}
+        def arrays(out):
+            wide = out.dtype == numpy.float32
+            return {"out": out if wide else (out.view(numpy.uint16).astype("u4") << 16).view(numpy.float32)}
+
+        return run, arrays
 
 
 class Ggml:
