@@ -4,8 +4,8 @@
 
 The interpreter needs the peers (peers.py names what is missing). As many queries as keys, fp32, not causal. Every point is a
 process of its own: the time is the median of its runs, the memory how far its resident set grows at its highest during the
-first call, beside the tensors and the output. A peer gets a call of 16 tokens before, so that loading its code does not count. An engine
-stops where its next point would take longer than --limit seconds or half of the free memory.
+first call, beside the tensors and the output. A peer gets a call of 16 tokens before, so that loading its code does not
+count. An engine stops where its next point would take longer than --limit seconds or half of the free memory.
 """
 
 import argparse

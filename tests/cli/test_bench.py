@@ -36,11 +36,9 @@ NAMES = {
 
 
 def test_names_parse_back(bench):
-    _, figures = bench("--shapes", ";".join(NAMES))
-    shown = [result["shape"] for result in figures["results"]]
-    assert shown == list(dict.fromkeys(NAMES.values()))
-    _, again = bench("--shapes", ";".join(shown))
-    assert [result["shape"] for result in again["results"]] == shown
+    _, figures = bench("--shapes", ";".join([*NAMES, *NAMES.values()]))
+    # A name that is shown means the same line again, and a line is measured once.
+    assert [result["shape"] for result in figures["results"]] == list(dict.fromkeys(NAMES.values()))
 
 
 @pytest.mark.parametrize("shape", ["1,2,2,16,16", "1,3,2,16,16,8", "1,2,2,16,16,0", "1,2,2,16,16,8 causal causal",
