@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bench/suite/line.h"
+#include "bench/suite/lines.h"
 #include "bench/suite/peers.h"
 #include "bench/suite/report.h"
 #include "bench/suite/run.h"
@@ -24,15 +25,16 @@ namespace {
 
 struct BenchOptions {
   std::vector<int> threads;
-  std::string shapes, json_file, python = "python3", memory_of;
+  std::string shapes, json_file, python = "python3", ggml, memory_of;
   bool peers = false, quick = false, all = false, isa = false;
   int rounds = 7;
 };
 
-// Of the user's own, or one the bench asks about itself.
-bench::Line parsed(const std::string& shape) {
+// A wrong shape is the user's own, or one the bench asks about itself.
+template <class Ask>
+auto asked(const Ask& ask) {
   try {
-    return bench::parse_line(shape);
+    return ask();
   } catch (const std::invalid_argument& error) {
     throw Failure(Exit::usage, std::string("bench: ") + error.what());
   }
@@ -48,13 +50,13 @@ void run_bench(const BenchOptions& options) {
   if (options.isa) return print_isa();
   if (!options.memory_of.empty()) {  // asked by the bench itself, in a fresh process
     const int threads = options.threads.empty() ? 1 : options.threads.front();
-    return write_output(
-        std::to_string(bench::extra_memory_here(parsed(options.memory_of), threads)) + "\n");
+    const bench::Line line = asked([&] { return bench::parse_line(options.memory_of); });
+    return write_output(std::to_string(bench::extra_memory_here(line, threads)) + "\n");
   }
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   bench::RunOptions run;
-  run.lines = bench::matching(bench::lines(options.all, options.quick), options.shapes);
-  if (run.lines.empty()) run.lines = {parsed(options.shapes)};
+  run.lines = asked(
+      [&] { return bench::matching(bench::lines(options.all, options.quick), options.shapes); });
   run.threads = options.threads;
   if (run.threads.empty()) run.threads = {1, cores};
   if (run.threads.size() == 2 && run.threads[0] == run.threads[1]) run.threads.pop_back();
@@ -70,16 +72,18 @@ void run_bench(const BenchOptions& options) {
   }
   std::unique_ptr<bench::Peers> peers;
   std::vector<bench::Peer> present;
+  std::vector<std::string> missing;
   if (options.peers) {
-    peers = std::make_unique<bench::Peers>(options.python);
+    peers = std::make_unique<bench::Peers>(options.python, options.ggml);
     present = peers->present();
-    for (const std::string& missing : peers->missing()) std::cerr << missing << "\n";
+    missing = peers->missing();
+    for (const std::string& sentence : missing) std::cerr << sentence << "\n";
   }
   const bench::Machine machine = bench::machine();
   const std::vector<bench::Result> results = bench::run(run, peers.get());
   write_output(bench::markdown(machine, results, present));
   if (file.is_open()) {
-    file << bench::json(machine, results, present).dump(1) << "\n";
+    file << bench::json(machine, results, present, missing).dump(1) << "\n";
     if (!file.flush())
       throw Failure(Exit::failure, "bench --json: cannot write " + options.json_file);
   }
@@ -98,14 +102,17 @@ void add_bench_command(CLI::App& app) {
       ->check(CLI::Range(1, 1024));
   command->add_option(
       "--shapes", options->shapes,
-      "Only lines whose name contains this (several: a;b), or one shape of your own: "
-      "batch,heads_q,heads_kv,queries,keys,dim[:dim_v][ causal]");
+      "Only lines whose name contains this (several: a;b), or shapes of your own: "
+      "batch,heads_q,heads_kv,queries,keys,dim[:dim_v][ causal][ fp32|bf16|fp16|int8]"
+      "[ prefill|decode|backward|trace]");
   command->add_flag("--quick", options->quick, "Three lines, a few seconds");
-  command->add_flag("--all", options->all, "Also decode and the trace's cost");
+  command->add_flag("--all", options->all, "Also bf16, decode, backward and the trace's cost");
   command->add_flag("--peers", options->peers,
-                    "Beside PyTorch and ONNX Runtime, run by turns in the same minute");
+                    "Beside PyTorch, ONNX Runtime, OpenVINO and ggml, by turns in the same minute");
   command->add_option("--python", options->python, "The interpreter that has the peers")
       ->capture_default_str();
+  command->add_option("--ggml", options->ggml,
+                      "The folder of ggml's libraries (libggml-base.so, libggml-cpu.so)");
   command->add_option("--rounds", options->rounds, "Turns per line")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();

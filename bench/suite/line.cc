@@ -2,108 +2,125 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <sstream>
 #include <stdexcept>
+#include <utility>
 
 namespace qkv::bench {
 namespace {
 
-constexpr std::string_view kCausal = " causal";
-constexpr std::string_view kTrace = " trace";
+constexpr std::array<Kind, 4> kKinds = {Kind::prefill, Kind::decode, Kind::backward, Kind::trace};
+constexpr std::array<Type, 4> kTypes = {Type::f32, Type::bf16, Type::f16, Type::i8};
+
+// Takes the number at the front of `text`, and the separator before it.
+bool take(std::string_view& text, std::string_view separator, std::int64_t& number) {
+  if (!text.starts_with(separator)) return false;
+  text.remove_prefix(separator.size());
+  std::size_t digits = 0;
+  number = 0;
+  while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9' && digits < 12)
+    number = 10 * number + (text[digits++] - '0');
+  text.remove_prefix(digits);
+  return digits > 0 && number > 0;
+}
+
+std::string shape_text(const Line& line) {
+  std::string text;
+  for (const std::int64_t n : {line.batch, line.heads, line.heads_kv, line.queries, line.keys})
+    text += std::to_string(n) + ",";
+  text += std::to_string(line.dim);
+  if (line.dim_v != line.dim) text += ":" + std::to_string(line.dim_v);
+  return line.causal ? text + " causal" : text;
+}
+
+// Reads one word after the shape; false where it is none, or says again what another word has said.
+bool take_word(const std::string& word, Line& line, bool& typed, bool& kinded) {
+  if (word == "causal") return !std::exchange(line.causal, true);
+  for (const Type type : kTypes) {
+    if (word != name_of(type)) continue;
+    line.type = type;
+    return !std::exchange(typed, true);
+  }
+  for (const Kind kind : kKinds) {
+    if (word != name_of(kind)) continue;
+    line.kind = kind;
+    return !std::exchange(kinded, true);
+  }
+  return false;
+}
 
 }  // namespace
 
+std::string_view name_of(Kind kind) {
+  switch (kind) {
+    case Kind::prefill:
+      return "prefill";
+    case Kind::decode:
+      return "decode";
+    case Kind::backward:
+      return "backward";
+    case Kind::trace:
+      break;
+  }
+  return "trace";
+}
+
+std::string_view name_of(Type type) {
+  switch (type) {
+    case Type::f32:
+      return "fp32";
+    case Type::bf16:
+      return "bf16";
+    case Type::f16:
+      return "fp16";
+    case Type::i8:
+      break;
+  }
+  return "int8";
+}
+
 std::string Line::name() const {
-  std::string text;
-  for (const std::int64_t n : {batch, heads, heads_kv, queries, keys})
-    text += std::to_string(n) + ",";
-  text += std::to_string(dim);
-  if (dim_v != dim) text += ":" + std::to_string(dim_v);
-  if (causal) text += kCausal;
-  if (kind == Kind::trace) text += kTrace;
+  std::string text = shape_text(*this);
+  if (type != Type::f32) text += " " + std::string(name_of(type));
+  if (kind != usual_kind(queries)) text += " " + std::string(name_of(kind));
   return text;
+}
+
+std::string Line::full_name() const {
+  return shape_text(*this) + " " + std::string(name_of(type)) + " " + std::string(name_of(kind));
 }
 
 double Line::flops() const {
   const double scores = static_cast<double>(batch * heads) * static_cast<double>(queries * keys);
-  return 2 * scores * static_cast<double>(dim + dim_v) * (causal ? 0.5 : 1);
+  const double forward = 2 * scores * static_cast<double>(dim + dim_v) * (causal ? 0.5 : 1);
+  return kind == Kind::backward ? 2.5 * forward : forward;
 }
 
 double Line::key_value_bytes() const {
   return static_cast<double>(batch * heads_kv) * static_cast<double>(keys * (dim + dim_v)) *
-         sizeof(float);
-}
-
-std::vector<Line> lines(bool all, bool quick) {
-  if (quick)
-    return {{1, 12, 12, 128, 128, 64}, {1, 12, 12, 512, 512, 64}, {1, 8, 8, 2048, 2048, 128, true}};
-  std::vector<Line> list = {
-      {1, 12, 12, 128, 128, 64},
-      {1, 12, 12, 128, 128, 64, true},
-      {1, 12, 12, 512, 512, 64},
-      {1, 12, 12, 512, 512, 64, true},
-      {8, 12, 12, 512, 512, 64},
-      {8, 12, 12, 512, 512, 64, true},
-      {1, 8, 8, 2048, 2048, 64},
-      {1, 8, 8, 2048, 2048, 64, true},
-      {1, 8, 8, 2048, 2048, 128},
-      {1, 8, 8, 2048, 2048, 128, true},
-      {1, 32, 8, 2048, 2048, 128, true},
-      {1, 2, 2, 8192, 8192, 128, true},
-      {1, 8, 8, 2048, 2048, 192, false, Kind::prefill, 128},
-      {1, 8, 8, 2048, 2048, 192, true, Kind::prefill, 128},
-  };
-  if (all)
-    list.insert(list.end(), {
-                                {1, 32, 32, 1, 4096, 128, false, Kind::decode},
-                                {1, 32, 8, 1, 4096, 128, false, Kind::decode},
-                                {1, 32, 8, 1, 32768, 128, false, Kind::decode},
-                                {16, 32, 8, 1, 4096, 128, false, Kind::decode},
-                                {1, 8, 8, 2048, 2048, 64, false, Kind::trace},
-                                {1, 8, 8, 2048, 2048, 128, false, Kind::trace},
-                            });
-  return list;
-}
-
-std::vector<Line> matching(const std::vector<Line>& lines, std::string_view filter) {
-  if (filter.empty()) return lines;
-  std::vector<Line> found;
-  for (const Line& line : lines) {
-    const std::string name = line.name();
-    for (std::string_view rest = filter; !rest.empty();) {
-      const std::size_t end = std::min(rest.find(';'), rest.size());
-      if (end > 0 && name.find(rest.substr(0, end)) != std::string::npos) {
-        found.push_back(line);
-        break;
-      }
-      rest.remove_prefix(std::min(end + 1, rest.size()));
-    }
-  }
-  return found;
+         static_cast<double>(size_of(type));
 }
 
 Line parse_line(const std::string& name) {
-  long long n[6] = {};
-  int read = 0;
-  const int fields = std::sscanf(name.c_str(), "%lld,%lld,%lld,%lld,%lld,%lld%n", &n[0], &n[1],
-                                 &n[2], &n[3], &n[4], &n[5], &read);
-  long long dim_v = n[5];
+  Line line{};
   std::string_view rest = name;
-  rest.remove_prefix(fields == 6 ? static_cast<std::size_t>(read) : 0);
-  if (fields == 6 && rest.starts_with(":")) {
-    int more = 0;
-    if (std::sscanf(rest.data(), ":%lld%n", &dim_v, &more) == 1)
-      rest.remove_prefix(static_cast<std::size_t>(more));
-  }
-  const bool positive =
-      std::all_of(std::begin(n), std::end(n), [](long long x) { return x > 0; }) && dim_v > 0;
-  if (fields != 6 || !positive || n[1] % n[2] != 0 || !(rest.empty() || rest == kCausal))
+  bool good = take(rest, "", line.batch) && take(rest, ",", line.heads) &&
+              take(rest, ",", line.heads_kv) && take(rest, ",", line.queries) &&
+              take(rest, ",", line.keys) && take(rest, ",", line.dim);
+  line.dim_v = line.dim;
+  if (good && rest.starts_with(":")) good = take(rest, ":", line.dim_v);
+  good = good && line.heads % line.heads_kv == 0 && (rest.empty() || rest.starts_with(" "));
+  line.kind = usual_kind(line.queries);
+  std::istringstream words{std::string(rest)};
+  bool typed = false, kinded = false;
+  for (std::string word; good && words >> word;) good = take_word(word, line, typed, kinded);
+  if (!good)
     throw std::invalid_argument(
-        "a shape is batch,heads_q,heads_kv,queries,keys,dim[:dim_v][ causal] with heads_q a "
-        "multiple of heads_kv, got \"" +
+        "a shape is batch,heads_q,heads_kv,queries,keys,dim[:dim_v][ causal][ type][ kind] with "
+        "heads_q a multiple of heads_kv, type fp32, bf16, fp16 or int8, kind prefill, decode, "
+        "backward or trace, got \"" +
         name + "\"");
-  return {n[0], n[1], n[2],          n[3],
-          n[4], n[5], !rest.empty(), n[3] == 1 ? Kind::decode : Kind::prefill,
-          dim_v};
+  return line;
 }
 
 }  // namespace qkv::bench

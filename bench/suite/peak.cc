@@ -25,7 +25,8 @@ double since(Clock::time_point start) {
 constexpr int kChains = 14;
 constexpr std::int64_t kSteps = 20000;
 
-// Each loop below runs kSteps times kChains multiply-adds on named registers: sums 0–13 += register 14 · register 15.
+// Each loop below runs kSteps times kChains multiply-adds on named registers: sums 0–13 += register 14 · register 15, or
+// for bf16 the two products of each pair.
 // Intrinsics on an array would do the same only where the compiler keeps the array in registers; gcc -O2 does not.
 // Everything else is left to the assembler, so this file needs no instruction-set flags, and the callers choose what the
 // CPU has. The numbers stay finite and ordinary: 0.5 · 0.25 added again and again.
@@ -36,9 +37,9 @@ constexpr std::int64_t kSteps = 20000;
 #define QKV_CLOBBERED                                                                      \
   "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", \
       "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc"
-#define QKV_FMA_LOOP(width, clear, step) \
-  float a = 0.5f, b = 0.25f;             \
-  std::int64_t steps = kSteps;           \
+#define QKV_LOOP(width, a_bits, b_bits, clear, step) \
+  std::uint32_t a = a_bits, b = b_bits;              \
+  std::int64_t steps = kSteps;                       \
   __asm__ volatile("vbroadcastss %[a], %%" width "14\n"                     \
                    "vbroadcastss %[b], %%" width "15\n" QKV_CHAINS(clear)   \
                    ".p2align 5\n"                                           \
@@ -52,8 +53,12 @@ constexpr std::int64_t kSteps = 20000;
 #define QKV_ZMM(i) "vfmadd231ps %%zmm15, %%zmm14, %%zmm" #i "\n"
 #define QKV_YMM(i) "vfmadd231ps %%ymm15, %%ymm14, %%ymm" #i "\n"
 
-void fma_avx512() { QKV_FMA_LOOP("zmm", QKV_CLEAR, QKV_ZMM); }
-void fma_avx2() { QKV_FMA_LOOP("ymm", QKV_CLEAR, QKV_YMM); }
+#define QKV_DOT(i) "vdpbf16ps %%zmm15, %%zmm14, %%zmm" #i "\n"
+
+// 0.5 and 0.25 as fp32, and as two bf16 side by side
+void fma_avx512() { QKV_LOOP("zmm", 0x3F000000u, 0x3E800000u, QKV_CLEAR, QKV_ZMM); }
+void fma_avx2() { QKV_LOOP("ymm", 0x3F000000u, 0x3E800000u, QKV_CLEAR, QKV_YMM); }
+void dot_avx512() { QKV_LOOP("zmm", 0x3F003F00u, 0x3E803E80u, QKV_CLEAR, QKV_DOT); }
 #elif defined(__aarch64__)
 #define QKV_CLEAR(i) "movi v" #i ".4s, #0\n"
 #define QKV_NEON(i) "fmla v" #i ".4s, v14.4s, v15.4s\n"
@@ -84,15 +89,16 @@ void fma_scalar() {
 
 struct Loop {
   void (*run)();
-  int lanes;
+  int products;  // of one instruction
 };
 
-Loop loop_of([[maybe_unused]] std::string_view isa) {
+Loop loop_of([[maybe_unused]] std::string_view isa, [[maybe_unused]] bool dot) {
 #if defined(__x86_64__)
-  if (isa == "avx512") return {fma_avx512, 16};
-  if (isa == "avx2") return {fma_avx2, 8};
+  if (dot) return {dot_avx512, 32};
+  if (isa.starts_with("avx512")) return {fma_avx512, 16};
+  if (isa.starts_with("avx2")) return {fma_avx2, 8};
 #elif defined(__aarch64__)
-  if (isa == "neon") return {fma_neon, 4};
+  if (isa.starts_with("neon")) return {fma_neon, 4};
 #endif
   return {fma_scalar, 1};
 }
@@ -116,8 +122,16 @@ std::uint64_t read_words(const std::uint64_t* words, std::size_t count) {
 
 }  // namespace
 
-double fma_peak(std::string_view isa, int threads, double seconds) {
-  const Loop loop = loop_of(isa);
+bool has_bf16_dot([[maybe_unused]] std::string_view isa) {
+#if defined(__x86_64__)
+  return isa.starts_with("avx512") && __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+double peak(Type type, std::string_view isa, int threads, double seconds) {
+  const Loop loop = loop_of(isa, type == Type::bf16 && has_bf16_dot(isa));
   double flops = 0;
 #pragma omp parallel num_threads(threads) reduction(+ : flops)
   {
@@ -131,8 +145,8 @@ double fma_peak(std::string_view isa, int threads, double seconds) {
       ++rounds;
       elapsed = since(start);
     } while (elapsed < seconds);
-    flops += static_cast<double>(rounds) * static_cast<double>(kSteps) * kChains * 2 * loop.lanes /
-             elapsed;
+    flops += static_cast<double>(rounds) * static_cast<double>(kSteps) * kChains * 2 *
+             loop.products / elapsed;
   }
   return flops * 1e-9;
 }

@@ -21,7 +21,8 @@ Machine machine();
 
 std::string markdown(const Machine& machine, const std::vector<Result>& results,
                      const std::vector<Peer>& peers);
+// `missing` are the sentences of Peers::missing().
 nlohmann::json json(const Machine& machine, const std::vector<Result>& results,
-                    const std::vector<Peer>& peers);
+                    const std::vector<Peer>& peers, const std::vector<std::string>& missing);
 
 }  // namespace qkv::bench

@@ -26,24 +26,32 @@ struct RunOptions {
 struct Timing {
   double best = 0, median = 0;  // seconds
   int runs = 0;
-  std::string why;  // nothing was measured: the reason
+  std::string why;                   // nothing was measured: the reason
+  std::optional<double> difference;  // PeerTimes::difference
+
+  bool measured() const { return runs > 0; }
 };
 
 struct Result {
   Line line{};
   int threads = 1;
-  double fma_peak = 0;   // GFLOP/s, median of the peaks measured between the runs of this line
-  double bandwidth = 0;  // GB/s, likewise; only for decode
+  double peak = 0;  // GFLOP/s, median of the peaks measured between the runs of this line
+  Type peak_type = Type::f32;  // bf16: of its dot products; else of fp32 multiply-adds
+  double bandwidth = 0;        // GB/s, likewise; only for decode
   Timing qkv;
   Timing traced;  // only for trace: the same with the trace, qkv above is without
   std::map<std::string, Timing> peers;       // by name
   std::optional<std::int64_t> extra_memory;  // bytes
 
+  // What peers are compared with: for trace the traced call, as they look at the weights too.
+  const Timing& ours() const { return line.kind == Kind::trace ? traced : qkv; }
   double gflops(const Timing& t) const { return line.flops() / t.median * 1e-9; }
   double best_gflops(const Timing& t) const { return line.flops() / t.best * 1e-9; }
   double gigabytes(const Timing& t) const { return line.key_value_bytes() / t.median * 1e-9; }
-  // How many times as fast as that peer; 0 where it was not measured.
-  double speedup(const std::string& peer) const;
+  // The peer, if it was measured.
+  const Timing* peer(const std::string& name) const;
+  // How many times as fast as that peer, where both were measured.
+  std::optional<double> speedup(const std::string& peer) const;
 };
 
 // `peers` may be null.
