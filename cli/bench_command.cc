@@ -2,13 +2,14 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <vector>
 
+#include "attention/parallel.h"
 #include "bench/suite/line.h"
 #include "bench/suite/peers.h"
 #include "bench/suite/report.h"
@@ -51,7 +52,7 @@ void run_bench(const BenchOptions& options) {
     return write_output(
         std::to_string(bench::extra_memory_here(parsed(options.memory_of), threads)) + "\n");
   }
-  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int cores = thread_count(0, std::numeric_limits<int>::max());
   bench::RunOptions run;
   run.lines = bench::matching(bench::lines(options.all, options.quick), options.shapes);
   if (run.lines.empty()) run.lines = {parsed(options.shapes)};

@@ -42,7 +42,7 @@ struct AttentionOptions {
   std::span<const float> alibi_slopes;
   // [batch] keys from key_lengths[b] on do not exist for batch entry b. Default: all Sk.
   std::span<const std::int32_t> key_lengths;
-  // Threads to use at most; 0 (default): as many as the machine has. The bits of the result do not depend on it.
+  // Threads to use at most; 0 (default): as qkv/threads.h says. The bits of the result do not depend on it.
   int threads = 0;
   // What to record if AttentionOutput::trace is set.
   TraceOptions trace;
