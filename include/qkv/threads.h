@@ -6,7 +6,8 @@
 //
 // `threads` = 0 means: as many as the environment variable QKV_NUM_THREADS says (a positive integer, anything else is refused
 // with std::invalid_argument), or else one for each core the process may use: those of its affinity mask, at most its
-// cgroup's CPU quota. Both are read once. More than that, or than 64, are never used. OMP_NUM_THREADS is not read: qkv does not use OpenMP.
+// cgroup's CPU quota. Both are read once. No call uses more than 64 threads, or than there are cores where those are more.
+// OMP_NUM_THREADS is not read: qkv does not use OpenMP.
 #pragma once
 
 #include <cstdint>
