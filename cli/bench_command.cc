@@ -2,13 +2,14 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <vector>
 
+#include "attention/parallel.h"
 #include "bench/suite/line.h"
 #include "bench/suite/lines.h"
 #include "bench/suite/peers.h"
@@ -53,7 +54,7 @@ void run_bench(const BenchOptions& options) {
     const bench::Line line = asked([&] { return bench::parse_line(options.memory_of); });
     return write_output(std::to_string(bench::extra_memory_here(line, threads)) + "\n");
   }
-  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  const int cores = thread_count(0, std::numeric_limits<int>::max());
   bench::RunOptions run;
   run.lines = asked(
       [&] { return bench::matching(bench::lines(options.all, options.quick), options.shapes); });

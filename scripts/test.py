@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "build" / "test-logs"
 JOBS = str(os.cpu_count() or 2)
 LOWER_ROOMS = r"^(kernels|attention)\."  # test names start with their folder
-# Test processes run side by side; their threads must not spin while they wait.
+# Test processes run side by side; PyTorch's OpenMP threads must not spin while they wait.
 ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "CTEST_OUTPUT_ON_FAILURE": "1", "PYTHONDONTWRITEBYTECODE": "1",
                "QKV_BUILD": str(ROOT / "build" / "release"),
                "QKV_MARIAN_PROBE": str(ROOT / "build" / "release" / "tests" / "marian_probe")}

@@ -3,16 +3,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <barrier>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <numeric>
+#include <thread>
 #include <vector>
-
-#if defined(_OPENMP)
-#include <omp.h>
-#endif
 
 namespace qkv::bench {
 namespace {
@@ -103,6 +102,24 @@ Loop loop_of([[maybe_unused]] std::string_view isa, [[maybe_unused]] bool dot) {
   return {fma_scalar, 1};
 }
 
+// Calls body(t) for each t in [0, threads) on a thread of its own, all at the same time: a pool may give one thread two of
+// them. Returns the seconds from when all have started until all have ended.
+template <class Body>
+double on_threads(int threads, const Body& body) {
+  Clock::time_point start;
+  std::barrier everyone(threads, [&]() noexcept { start = Clock::now(); });
+  const auto run = [&](int t) {
+    everyone.arrive_and_wait();
+    body(t);
+  };
+  {
+    std::vector<std::jthread> others;
+    for (int t = 1; t < threads; ++t) others.emplace_back(run, t);
+    run(0);
+  }
+  return since(start);
+}
+
 // Sum of the words in [words, words + count): four streams, a quarter each, keep more lines in flight than one.
 std::uint64_t read_words(const std::uint64_t* words, std::size_t count) {
   constexpr std::size_t kStreams = 4;
@@ -132,11 +149,9 @@ bool has_bf16_dot([[maybe_unused]] std::string_view isa) {
 
 double peak(Type type, std::string_view isa, int threads, double seconds) {
   const Loop loop = loop_of(isa, type == Type::bf16 && has_bf16_dot(isa));
-  double flops = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : flops)
-  {
+  std::atomic<double> flops = 0;
+  on_threads(threads, [&](int) {
     loop.run();
-#pragma omp barrier
     const auto start = Clock::now();
     std::int64_t rounds = 0;
     double elapsed = 0;
@@ -147,7 +162,7 @@ double peak(Type type, std::string_view isa, int threads, double seconds) {
     } while (elapsed < seconds);
     flops += static_cast<double>(rounds) * static_cast<double>(kSteps) * kChains * 2 *
              loop.products / elapsed;
-  }
+  });
   return flops * 1e-9;
 }
 
@@ -167,14 +182,11 @@ double read_bandwidth(int threads, std::size_t bytes) {
   static std::vector<std::uint64_t> buffer;
   if (buffer.size() != bytes / sizeof(std::uint64_t))
     buffer.assign(bytes / sizeof(std::uint64_t), 1);
-  std::uint64_t total = 0;
+  std::atomic<std::uint64_t> total = 0;
   const std::size_t share = buffer.size() / static_cast<std::size_t>(threads);
-  const auto start = Clock::now();
-#pragma omp parallel for num_threads(threads) reduction(+ : total) schedule(static, 1)
-  for (int t = 0; t < threads; ++t)
+  const double elapsed = on_threads(threads, [&](int t) {
     total += read_words(buffer.data() + static_cast<std::size_t>(t) * share, share);
-  const double elapsed = since(start);
-  __asm__ volatile("" : : "r"(total));
+  });
   return static_cast<double>(share * static_cast<std::size_t>(threads) * sizeof(std::uint64_t)) /
          elapsed * 1e-9;
 }

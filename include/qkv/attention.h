@@ -52,7 +52,7 @@ struct AttentionOptions {
   // For int8 keys and values, required there: key = k_scale·stored, value = v_scale·stored. float32, shape of key with a last
   // dimension of 1; a dimension of 1 is repeated (one scale for all, one a head, one a token).
   TensorView k_scale, v_scale;
-  // Threads to use at most; 0 (default): as many as the machine has. The bits of the result do not depend on it.
+  // Threads to use at most; 0 (default): as qkv/threads.h says. The bits of the result do not depend on it.
   int threads = 0;
   // What to record if AttentionOutput::trace is set.
   TraceOptions trace;

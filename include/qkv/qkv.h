@@ -4,10 +4,12 @@
 //   tensor.h      views over memory that you own: [batch, heads, tokens, head_dim]
 //   attention.h   attention(), its options, and where the result goes; merge() and weights()
 //   trace.h       what a query looked at: top keys, entropy, received mass, block maps
+//   threads.h     how many threads, and an embedding program's own pool
 //   isa.h         which instruction set runs, and the version
 #pragma once
 
 #include "qkv/attention.h"
 #include "qkv/isa.h"
 #include "qkv/tensor.h"
+#include "qkv/threads.h"
 #include "qkv/trace.h"

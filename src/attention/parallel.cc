@@ -1,42 +1,65 @@
 #include "attention/parallel.h"
 
-#include <omp.h>
-
 #include <algorithm>
 #include <atomic>
 #include <exception>
-#include <mutex>
+#include <utility>
+
+#include "attention/cores.h"
+#include "attention/pool.h"
+#include "qkv/threads.h"
 
 namespace qkv {
+namespace {
 
-int thread_count(int threads, std::int64_t count) {
-  const int available = omp_get_max_threads();
-  // more than this can end the process when the machine refuses to start them
-  const int most = threads > 0 ? std::min(threads, std::max(available, 64)) : available;
-  return static_cast<int>(std::min<std::int64_t>(most, std::max<std::int64_t>(count, 1)));
+// The embedding program's pool. Atomic only so that a call at the wrong moment is no undefined behaviour.
+std::atomic<ParallelFor> foreign_pool{nullptr};
+std::atomic<void*> foreign_context{nullptr};
+
+// A task whose exceptions stop here: a foreign pool need not know what to do with them.
+struct Guarded {
+  Task task;
+  void* data;
+  FirstFailure failure;
+};
+
+void run_guarded(void* guarded, std::int64_t index) {
+  auto& g = *static_cast<Guarded*>(guarded);
+  const InsideTask inside;
+  try {
+    g.task(g.data, index);
+  } catch (...) {
+    g.failure.keep();
+  }
 }
 
-void parallel_for(int threads, std::int64_t count, const std::function<void(std::int64_t)>& body) {
+}  // namespace
+
+void set_parallel_for(ParallelFor pool, void* context) {
+  foreign_context.store(context, std::memory_order_relaxed);
+  foreign_pool.store(pool, std::memory_order_release);
+}
+
+int thread_count(int threads, std::int64_t count) {
+  if (threads == 1 || count <= 1 || InsideTask::now()) return 1;
+  // more threads than this are a mistake, and may be more than the machine lets a process have
+  const int most = std::max(available_cores(), 64);
+  const int wanted = std::min(threads > 0 ? threads : default_threads(), most);
+  return static_cast<int>(std::min<std::int64_t>(wanted, count));
+}
+
+void run_tasks(int threads, std::int64_t count, Task task, void* data) {
   const int workers = thread_count(threads, count);
-  if (workers <= 1) {
-    for (std::int64_t i = 0; i < count; ++i) body(i);
-    return;
-  }
-  std::atomic<std::int64_t> next{0};
-  std::exception_ptr failure;
-  std::mutex failure_mutex;
-#pragma omp parallel num_threads(workers)
-  {
-    for (std::int64_t i = next++; i < count; i = next++) {
-      try {
-        body(i);
-      } catch (...) {
-        const std::scoped_lock lock(failure_mutex);
-        failure = std::current_exception();
-      }
+  if (workers > 1) {
+    if (const ParallelFor pool = foreign_pool.load(std::memory_order_acquire)) {
+      Guarded guarded{task, data, {}};
+      pool(foreign_context.load(std::memory_order_relaxed), workers, count, run_guarded, &guarded);
+      guarded.failure.rethrow();
+      return;
     }
+    if (run_in_pool(workers, count, task, data)) return;
   }
-  if (failure) std::rethrow_exception(failure);
+  for (std::int64_t i = 0; i < count; ++i) task(data, i);
 }
 
 }  // namespace qkv

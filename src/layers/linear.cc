@@ -9,9 +9,9 @@
 namespace qkv::layers {
 namespace {
 
-// Multiply-adds that are worth a thread. A parallel region costs 2 µs on an idle machine, but milliseconds where another
-// program holds a core, as OpenMP's threads wait for each other spinning: with regions of 0.1 million the steps of a decoder
-// ran 1.5 times as fast on an idle machine and 20 times slower on a busy one. 5 million take about 60 µs.
+// Multiply-adds that are worth a thread: 5 million take about 60 µs, and a sleeping helper was at work after 12 µs at best and
+// 50 in the median (bench/parallel.cc, two cores, other programs running). Translating sentence by sentence on those two cores
+// was no faster with 0.5 or 2 million. Not measured on an idle machine since the pool is our own.
 constexpr std::int64_t kWorthAThread = 5'000'000;
 // Rows of x that are multiplied with a panel before the next panel comes: they stay in the second-level cache.
 constexpr std::int64_t kRowBlock = 384;

@@ -26,7 +26,7 @@ TOP = ["bench", "examples", "tests"]
 
 # What a room knows nothing of, as the start of the header's name.
 STRANGERS = {
-    "kernels": ["omp.h", "thread", "mutex", "atomic", "future", "filesystem", "fstream", "iostream",
+    "kernels": ["thread", "mutex", "atomic", "future", "filesystem", "fstream", "iostream",
                 "nlohmann/", "unicode/", "sentencepiece", "CLI/"],
     "attention": ["filesystem", "fstream", "iostream", "nlohmann/", "unicode/", "sentencepiece", "CLI/"],
     "layers": ["filesystem", "fstream", "iostream", "nlohmann/", "unicode/", "sentencepiece", "CLI/"],

@@ -44,7 +44,7 @@ BAD = [
     ("src/kernels/kernels.h", '#include "layers/linear.h"\n', "kernels stands below layers"),
     ("src/kernels/tile.h", '#include "qkv/attention.h"\n', "kernels stands below attention"),
     ("src/kernels/tile.h", "#include <immintrin.h>\n", "intrinsics belong"),
-    ("src/kernels/tile.h", "#include <omp.h>\n", "kernels knows nothing of this"),
+    ("src/kernels/tile.h", "#include <thread>\n", "kernels knows nothing of this"),
     ("src/kernels/isa_avx2.cc", '#include "kernels/kernels.h"\n#include <vector>\n', "vectors and kernels only"),
     ("src/kernels/isa_avx2.cc", '#include "qkv/tensor.h"\n', "vectors and kernels only"),
     ("src/attention/plan.h", '#include "../layers/linear.h"\n', "attention stands below layers"),

@@ -27,7 +27,7 @@ class Probe:
 
     def __init__(self, folder: Path):
         self.process = subprocess.Popen([probe_program(), str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+                                        text=True, env={**os.environ, "QKV_NUM_THREADS": "1"})
 
     def __call__(self, **request):
         self.process.stdin.write(json.dumps(request) + "\n")
