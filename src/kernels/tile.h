@@ -139,44 +139,49 @@ void mask_outside(float* scores, int key_count, std::int32_t first_key, const st
   }
 }
 
+// weights[i][lane] = 2^(scores[k + i][lane] − shift[lane]) for kKeys keys, stored over the scores; a missing one is 0.
+template <int kKeys>
+inline void weigh_four(float* scores, const Vec& shift, Vec& sum) {
+  Vec w[kKeys];
+  QKV_UNROLL for (int i = 0; i < kKeys; ++i) w[i] = sub(load(scores + i * kPanel), shift);
+  exp2_each(w);
+  QKV_UNROLL for (int i = 0; i < kKeys; ++i) store(scores + i * kPanel, w[i]);
+  const Vec none = set1(0.0f);
+  // groups of four keys are added pairwise; a missing key adds 0, as a masked one does
+  sum = add(sum, add(add(w[0], kKeys > 1 ? w[kKeys > 1 ? 1 : 0] : none),
+                     add(kKeys > 2 ? w[kKeys > 2 ? 2 : 0] : none,
+                         kKeys > 3 ? w[kKeys > 3 ? 3 : 0] : none)));
+}
+
 void softmax(float* scores, int key_count, const SoftmaxState& state) {
-  for (int v = 0; v < kPanel; v += kLanes) {
-    float* column = scores + v;
-    const Vec old_max = load(state.max + v);
-    Vec top[4] = {old_max, old_max, old_max, old_max};
-    int k = 0;
-    for (; k + 4 <= key_count; k += 4) {
-      QKV_UNROLL for (int i = 0; i < 4; ++i) top[i] = max(load(column + (k + i) * kPanel), top[i]);
-    }
-    for (; k < key_count; ++k) top[0] = max(load(column + k * kPanel), top[0]);
-    const Vec new_max = max(max(top[0], top[1]), max(top[2], top[3]));
-    // a lane that has seen nothing keeps max = −inf: subtract 0 there, so that −inf − −inf does not arise
-    const Vec shift = select(equal(new_max, set1(-kInfinity)), set1(0.0f), new_max);
-    const Vec alpha = exp2(sub(old_max, shift));
-    Vec sum = mul(load(state.sum + v), alpha);
-    // groups of four keys are added pairwise; a missing key adds 0, as a masked one does
-    for (k = 0; k + 4 <= key_count; k += 4) {
-      Vec w[4];
-      QKV_UNROLL for (int i = 0; i < 4; ++i) {
-        float* s = column + (k + i) * kPanel;
-        w[i] = exp2(sub(load(s), shift));
-        store(s, w[i]);
-      }
-      sum = add(sum, add(add(w[0], w[1]), add(w[2], w[3])));
-    }
-    if (k < key_count) {
-      Vec w[4] = {set1(0.0f), set1(0.0f), set1(0.0f), set1(0.0f)};
-      for (int i = 0; k + i < key_count; ++i) {
-        float* s = column + (k + i) * kPanel;
-        w[i] = exp2(sub(load(s), shift));
-        store(s, w[i]);
-      }
-      sum = add(sum, add(add(w[0], w[1]), add(w[2], w[3])));
-    }
-    store(state.max + v, new_max);
-    store(state.sum + v, sum);
-    store(state.alpha + v, alpha);
+  Vec top[kPanelVecs];
+  QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) top[v] = load(state.max + v * kLanes);
+  for (int k = 0; k < key_count; ++k) {
+    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) top[v] =
+        max(load(scores + k * kPanel + v * kLanes), top[v]);
   }
+  Vec shift[kPanelVecs];
+  Vec sum[kPanelVecs];
+  QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) {
+    // a lane that has seen nothing keeps max = −inf: subtract 0 there, so that −inf − −inf does not arise
+    shift[v] = select(equal(top[v], set1(-kInfinity)), set1(0.0f), top[v]);
+    const Vec alpha = exp2(sub(load(state.max + v * kLanes), shift[v]));
+    sum[v] = mul(load(state.sum + v * kLanes), alpha);
+    store(state.max + v * kLanes, top[v]);
+    store(state.alpha + v * kLanes, alpha);
+  }
+  int k = 0;
+  for (; k + 4 <= key_count; k += 4) {
+    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v)
+        weigh_four<4>(scores + k * kPanel + v * kLanes, shift[v], sum[v]);
+  }
+  for (int v = 0; v < kPanelVecs; ++v) {
+    float* rest = scores + k * kPanel + v * kLanes;
+    if (key_count - k == 3) weigh_four<3>(rest, shift[v], sum[v]);
+    if (key_count - k == 2) weigh_four<2>(rest, shift[v], sum[v]);
+    if (key_count - k == 1) weigh_four<1>(rest, shift[v], sum[v]);
+  }
+  QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) store(state.sum + v * kLanes, sum[v]);
 }
 
 // acc[d][lane] for kDims dims; values points at the first of them.

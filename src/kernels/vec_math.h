@@ -8,15 +8,30 @@ namespace {
 
 // 2^x with relative error below 2e-7 (measured: 1.83e-7), exactly 1 at 0: ⌊x⌋ goes to the exponent, the rest r in [0,1) to a polynomial
 // (minimax in relative error with p(0) = 1, fitted by reweighted least squares).
+inline constexpr float kExp2[6] = {0.001867130515165627f, 0.009017029777169228f,
+                                   0.05579991266131401f,  0.24016444385051727f,
+                                   0.6931512951850891f,   1.0f};
+
+template <int kCount>
+void exp2_each(Vec (&x)[kCount]);
+
 inline Vec exp2(Vec x) {
-  const Vec r = fraction(x);
-  Vec p = set1(0.001867130515165627f);
-  p = fma(p, r, set1(0.009017029777169228f));
-  p = fma(p, r, set1(0.05579991266131401f));
-  p = fma(p, r, set1(0.24016444385051727f));
-  p = fma(p, r, set1(0.6931512951850891f));
-  p = fma(p, r, set1(1.0f));
-  return scale_by_exponent(p, x);
+  Vec one[1] = {x};
+  exp2_each(one);
+  return one[0];
+}
+
+// x[i] = 2^x[i]: the steps of exp2 for all of them in turn, so that kCount independent chains are in flight.
+template <int kCount>
+inline void exp2_each(Vec (&x)[kCount]) {
+  Vec r[kCount];
+  Vec p[kCount];
+  QKV_UNROLL for (int i = 0; i < kCount; ++i) r[i] = fraction(x[i]);
+  QKV_UNROLL for (int i = 0; i < kCount; ++i) p[i] = fma(set1(kExp2[0]), r[i], set1(kExp2[1]));
+  QKV_UNROLL for (int c = 2; c < 6; ++c) {
+    QKV_UNROLL for (int i = 0; i < kCount; ++i) p[i] = fma(p[i], r[i], set1(kExp2[c]));
+  }
+  QKV_UNROLL for (int i = 0; i < kCount; ++i) x[i] = scale_by_exponent(p[i], x[i]);
 }
 
 // tanh: an odd polynomial near 0 (Cephes tanhf), 1 − 2 / (e^2|x| + 1) beyond, with the sign of x.
