@@ -44,17 +44,17 @@ void add_chunk(const RowBlock& block, const Panel& panel, const float* packed,
   const int count = static_cast<int>(keys.range.end - keys.range.begin);
 
   const bool some_hidden = panel_scores(kernel, p, panel, packed, keys, scores);
+  const bool scaled = p.v_scale.data != nullptr;
+  std::array<float, kChunk> scale;
+  if (scaled) row_scales(p.v_scale, panel.batch, p.kv_head(panel.head), keys.range, scale.data());
   // a weight of 0 times a value that is not finite would be NaN: hidden values that may do so are left out one by one
   const bool leave_out =
-      some_hidden && !kernel.all_finite(values.data, values.stride, count, p.dim_v);
+      some_hidden && !(kernel.all_finite(values.data, values.stride, count, p.dim_v) &&
+                       (!scaled || kernel.all_finite(scale.data(), 1, count, 1)));
   std::array<kernels::LaneBits, kChunk> hidden;
   if (leave_out) find_hidden(p, panel, keys.range, hidden.data());
   kernel.softmax(scores, count, sums.state());
-  if (p.v_scale.data != nullptr) {
-    std::array<float, kChunk> scale;
-    row_scales(p.v_scale, panel.batch, p.kv_head(panel.head), keys.range, scale.data());
-    kernel.scale_rows(scores, count, scale.data());
-  }
+  if (scaled) kernel.scale_rows(scores, count, scale.data());
   if (leave_out)
     kernel.weighted_sum_visible_values(scores, values.data, values.stride, count, p.dim_v,
                                        sums.alpha.data(), sums.acc, hidden.data());

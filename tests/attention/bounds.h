@@ -26,8 +26,16 @@ struct RowBounds {
   double weight_sum() const;  // of Σ of any of the row's weights
 };
 
+// Whether the engine uses the bf16 dot instruction for this call: products of bf16 numbers exact, their sums in fp32 with
+// flush to zero, weights rounded to bf16 before they meet the values.
+inline bool uses_bf16_dots(const Problem&) { return false; }
+
+// For out before it is narrowed to its type: see stored_bound.
 RowBounds bounds_of(const Problem& p, const Reference<double>& r, std::int64_t b, std::int64_t h,
                     std::int64_t q);
+
+// Bound of a number that is `exact` up to `bound` and then rounded to a type; infinite where it may overflow there.
+double stored_bound(DType dtype, double exact, double bound);
 
 // Entropy and largest score of a row, in fp64.
 struct RowFacts {
@@ -37,9 +45,9 @@ struct RowFacts {
 RowFacts facts_of(const Problem& p, const Reference<double>& r, std::int64_t b, std::int64_t h,
                   std::int64_t q);
 
-// Index of a row in [B,H,Sq].
+// Index of a row in [B,H,Sq]; packed: [H,total].
 inline std::size_t row_of(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t q) {
-  return static_cast<std::size_t>((b * p.heads + h) * p.queries + q);
+  return static_cast<std::size_t>(p.row_index(b, h, q));
 }
 
 }  // namespace qkv::tests
