@@ -107,7 +107,7 @@ RowBounds bounds_of(const Problem& p, const Reference<double>& r, std::int64_t b
   if (lse == kHidden) return bounds;  // nothing visible: everything is exact
 
   const double n = static_cast<double>(facts.visible);
-  const double chunks = static_cast<double>(p.keys / 256 + 2);
+  const double chunks = static_cast<double>(p.keys / 128 + 2);
   const double stretches = static_cast<double>(p.keys / 1024 + 2);
   const double chain = gamma(n + chunks + stretches + 8);
   const double to_sink = sink != kHidden && facts.visible > 0 ? std::fabs(sink - facts.max) : 0;
