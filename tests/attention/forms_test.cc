@@ -225,6 +225,21 @@ TEST(Packed, NoSequencesAndEmptyOnes) {
     EXPECT_EQ(r.trace.batch, n);
     EXPECT_TRUE(r.trace.lse.empty() && r.trace.received.empty() && r.trace.block_mass.empty());
   }
+  // no entries, and entries whose tables have no room for a page
+  const std::int32_t none[] = {0, 0};
+  for (const std::size_t n : {0u, 2u}) {
+    const Case pool({1, 1, 1, 1, 1, 4, 4}, 16);
+    const Tensor<float> query({static_cast<std::int64_t>(n), 1, 3, 4}, {});
+    const Tensor<float> out(query.shape(), {});
+    AttentionOptions o;
+    o.block_table = {none, 0};
+    o.key_lengths = {none, n};
+    attention(query.view(), pool.key.view(), pool.value.view(), o,
+              {out.mutable_view(), {}, nullptr});
+    out.each([&](std::int64_t b, std::int64_t h, std::int64_t q, std::int64_t d) {
+      ASSERT_TRUE(same_bits(out.at(b, h, q, d), 0.0f));
+    });
+  }
   // queries without keys, and keys without queries
   Case c({3, 1, 2, 4, 5, 4, 4}, 17);
   c.query = Tensor<float>({1, 2, 4, 4}, {});
