@@ -43,10 +43,7 @@ void weighted_sum_values(const RowBlock& block, const Panel& panel, const float*
   const kernels::Kernels& kernel = block.kernel;
   const Problem& p = block.problem;
   const int count = static_cast<int>(values.range.end - values.range.begin);
-  const bool leave_out =
-      some_hidden &&
-      (values.pairs != nullptr ? !values.finite
-                               : !kernel.all_finite(values.floats, values.stride, count, p.dim_v));
+  const bool leave_out = some_hidden && !is_finite(kernel, values);
   std::array<kernels::LaneBits, kChunk> hidden;
   if (leave_out) find_hidden(p, panel, values.range, hidden.data());
   const float* alpha = sums.alpha.data();
@@ -78,11 +75,7 @@ void add_chunk(const RowBlock& block, const Panel& panel, const float* packed, c
   const int count = static_cast<int>(keys.range.end - keys.range.begin);
   const bool some_hidden = panel_scores(kernel, p, panel, packed, keys, scores);
   kernel.softmax(scores, count, sums.state());
-  if (p.v_scale.data != nullptr) {
-    std::array<float, kChunk> scale;
-    row_scales(p.v_scale, panel.batch, p.kv_head(panel.head), keys.range, scale.data());
-    kernel.scale_rows(scores, count, scale.data());
-  }
+  if (values.scale != nullptr) kernel.scale_rows(scores, count, values.scale);
   weighted_sum_values(block, panel, scores, values, some_hidden, sums);
 }
 

@@ -102,11 +102,7 @@ bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel&
                                  scores);
   else
     kernel.query_dot_keys(packed, chunk.floats, chunk.stride, count, p.dim, scores);
-  if (p.k_scale.data != nullptr) {
-    std::array<float, kChunk> scale;
-    row_scales(p.k_scale, panel.batch, p.kv_head(panel.head), keys, scale.data());
-    kernel.scale_rows(scores, count, scale.data());
-  }
+  if (chunk.scale != nullptr) kernel.scale_rows(scores, count, chunk.scale);
   if (p.softcap > 0) kernel.softcap(scores, count, p.softcap, kLog2e);
   if (p.bias.data != nullptr) add_bias(p, panel, keys, kernel.panel, scores);
   if (p.alibi_slopes != nullptr)

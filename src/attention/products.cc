@@ -33,6 +33,14 @@ HalfRows half_rows(const Rows& rows, std::int64_t b, std::int64_t h, Range range
   return {reinterpret_cast<const std::uint16_t*>(scratch), width};
 }
 
+// The scales of int8 rows in `scratch`; null where there are none.
+const float* load_scale(const Rows& scales, std::int64_t b, std::int64_t h, Range range,
+                        float* scratch) {
+  if (scales.data == nullptr) return nullptr;
+  row_scales(scales, b, h, range, scratch);
+  return scratch;
+}
+
 }  // namespace
 
 bool scores_in_pairs(const kernels::Kernels& kernel, const Problem& p) {
@@ -48,37 +56,42 @@ float factor_of(const Problem& p) { return p.softcap > 0 ? p.scale : p.scale * k
 KeyChunk KeyChunk::part(Range keys) const {
   const std::int64_t skipped = (keys.begin - range.begin) * stride;
   return {keys, floats != nullptr ? floats + skipped : nullptr,
-          halves != nullptr ? halves + skipped : nullptr, stride};
+          halves != nullptr ? halves + skipped : nullptr, stride,
+          scale != nullptr ? scale + (keys.begin - range.begin) : nullptr};
 }
 
 ValueChunk ValueChunk::part(Range keys) const {
   ValueChunk v = *this;
   v.range = keys;
   if (floats != nullptr) v.floats += (keys.begin - range.begin) * stride;
+  if (scale != nullptr) v.scale += keys.begin - range.begin;
   if (pairs != nullptr) v.pairs += (keys.begin - range.begin) / 2 * dim;
   return v;
 }
 
 std::size_t key_scratch_floats(const kernels::Kernels& kernel, const Problem& p) {
   if (scores_in_pairs(kernel, p) && p.dim % 2 == 0 && p.key.table == nullptr) return 0;
-  return is_in_place(p.key) ? 0 : chunk_floats(p.dim);
+  if (is_in_place(p.key)) return 0;
+  return chunk_floats(p.dim) + (p.k_scale.data != nullptr ? kernels::kMaxChunk : 0);
 }
 
 std::size_t value_scratch_floats(const kernels::Kernels& kernel, const Problem& p) {
   if (is_in_place(p.value)) return 0;
   // pairs, and behind them room to gather pages in
   const bool gathers = values_in_pairs(kernel, p) && p.value.table != nullptr;
-  return chunk_floats(p.dim_v) * (gathers ? 2 : 1);
+  return chunk_floats(p.dim_v) * (gathers ? 2 : 1) +
+         (p.v_scale.data != nullptr ? kernels::kMaxChunk : 0);
 }
 
 KeyChunk load_keys(const kernels::Kernels& kernel, const Problem& p, std::int64_t b,
                    std::int64_t kv_head, Range keys, float* scratch) {
   if (scores_in_pairs(kernel, p)) {
     const HalfRows rows = half_rows(p.key, b, kv_head, keys, p.dim, true, scratch);
-    return {keys, nullptr, rows.data, rows.stride};
+    return {keys, nullptr, rows.data, rows.stride, nullptr};
   }
   const FloatRows rows = float_rows(p.key, b, kv_head, keys, p.dim, scratch);
-  return {keys, rows.data, nullptr, rows.stride};
+  return {keys, rows.data, nullptr, rows.stride,
+          load_scale(p.k_scale, b, kv_head, keys, scratch + chunk_floats(p.dim))};
 }
 
 ValueChunk load_values(const kernels::Kernels& kernel, const Problem& p, std::int64_t b,
@@ -99,7 +112,15 @@ ValueChunk load_values(const kernels::Kernels& kernel, const Problem& p, std::in
   const FloatRows rows = float_rows(p.value, b, kv_head, keys, p.dim_v, scratch);
   chunk.floats = rows.data;
   chunk.stride = rows.stride;
+  chunk.scale = load_scale(p.v_scale, b, kv_head, keys, scratch + chunk_floats(p.dim_v));
   return chunk;
+}
+
+bool is_finite(const kernels::Kernels& kernel, const ValueChunk& values) {
+  const int count = static_cast<int>(values.range.end - values.range.begin);
+  if (values.pairs != nullptr) return values.finite;
+  return kernel.all_finite(values.floats, values.stride, count, values.dim) &&
+         (values.scale == nullptr || kernel.all_finite(values.scale, 1, count, 1));
 }
 
 }  // namespace qkv

@@ -24,6 +24,7 @@ struct KeyChunk {
   const float* floats = nullptr;
   const std::uint16_t* halves = nullptr;
   std::int64_t stride = 0;
+  const float* scale = nullptr;  // of each int8 key; null for the other types
 
   // The part that one panel looks at, out of what its neighbours look at too.
   KeyChunk part(Range keys) const;
@@ -36,7 +37,8 @@ struct ValueChunk {
   std::int64_t stride = 0;
   const kernels::Pair* pairs = nullptr;
   int dim = 0;
-  bool finite = true;  // for pairs: no Inf or NaN in the chunk
+  const float* scale = nullptr;  // of each int8 value; null for the other types
+  bool finite = true;            // of pairs: whether none is Inf or NaN
 
   ValueChunk part(Range keys) const;
 };
@@ -50,5 +52,8 @@ KeyChunk load_keys(const kernels::Kernels& kernel, const Problem& p, std::int64_
 // keys.begin is even.
 ValueChunk load_values(const kernels::Kernels& kernel, const Problem& p, std::int64_t b,
                        std::int64_t kv_head, Range keys, float* scratch);
+
+// Whether no value, nor scale, is Inf or NaN.
+bool is_finite(const kernels::Kernels& kernel, const ValueChunk& values);
 
 }  // namespace qkv

@@ -2,6 +2,7 @@
 // N×N in memory on purpose; the tests hold every fast path against it.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -16,7 +17,7 @@ namespace qkv {
 
 template <class Real>
 struct Reference {
-  std::vector<Real> out;      // [B,H,Sq,d_v]
+  std::vector<Real> out;      // [B,H,Sq,d_v]; packed: [H,total,d_v], and so on
   std::vector<Real> lse;      // [B,H,Sq]
   std::vector<Real> scores;   // [B,H,Sq,Sk] as the softmax saw them, −inf where hidden
   std::vector<Real> weights;  // [B,H,Sq,Sk]
@@ -102,19 +103,24 @@ template <class Real>
 Reference<Real> reference_attention(const Problem& p) {
   Reference<Real> r;
   const auto rows = static_cast<std::size_t>(p.row_count());
+  const auto keys = static_cast<std::size_t>(p.keys);
   r.out.resize(rows * static_cast<std::size_t>(p.dim_v));
-  std::vector<Real> scores(static_cast<std::size_t>(p.keys));
+  r.lse.resize(rows);
+  r.scores.resize(rows * keys);
+  r.weights.resize(rows * keys);
+  std::vector<Real> scores(keys);
   std::vector<Real> weights;
   for (std::int64_t b = 0; b < p.batch; ++b)
     for (std::int64_t h = 0; h < p.heads; ++h)
-      for (std::int64_t q = 0; q < p.queries; ++q) {
+      for (std::int64_t q = 0; q < p.queries_of(b); ++q) {
+        const auto row = static_cast<std::size_t>(p.row_index(b, h, q));
         for (std::int64_t k = 0; k < p.keys; ++k)
           scores[static_cast<std::size_t>(k)] = score_of<Real>(p, b, h, q, k);
-        r.lse.push_back(softmax(scores, p.sinks != nullptr ? p.sinks + h : nullptr, weights));
+        r.lse[row] = softmax(scores, p.sinks != nullptr ? p.sinks + h : nullptr, weights);
         weighted_sum_values(p, b, h, q, weights,
-                            r.out.data() + (r.lse.size() - 1) * static_cast<std::size_t>(p.dim_v));
-        r.scores.insert(r.scores.end(), scores.begin(), scores.end());
-        r.weights.insert(r.weights.end(), weights.begin(), weights.end());
+                            r.out.data() + row * static_cast<std::size_t>(p.dim_v));
+        std::copy(scores.begin(), scores.end(), r.scores.data() + row * keys);
+        std::copy(weights.begin(), weights.end(), r.weights.data() + row * keys);
       }
   return r;
 }

@@ -24,7 +24,8 @@ void check_range(const char* name, Range range, std::int64_t size) {
                         std::to_string(size) + ")");
 }
 
-// weights[k][lane] of one panel, written to out[lane][k].
+// weights[k][lane] of one panel, written to out[lane][k]. Keys that the batch entry does not have weigh 0 and are not looked
+// at: pages may end before them.
 void write_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
                  const float* lse, Range keys, float* out, std::int64_t out_stride) {
   float* packed = thread_scratch().floats(static_cast<std::size_t>(p.dim) *
@@ -39,8 +40,12 @@ void write_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& 
   }
   pack_panel(kernel, p, panel, packed);
   std::vector<float> key_scratch(key_scratch_floats(kernel, p));
-  for (std::int64_t first = keys.begin; first < keys.end; first += kChunk) {
-    const Range here = {first, std::min(first + kChunk, keys.end)};
+  const std::int64_t end = std::clamp(p.keys_of(panel.batch), keys.begin, keys.end);
+  for (int lane = 0; lane < panel.count; ++lane)
+    std::fill(out + lane * out_stride + (end - keys.begin),
+              out + lane * out_stride + (keys.end - keys.begin), 0.0f);
+  for (std::int64_t first = keys.begin; first < end; first += kChunk) {
+    const Range here = {first, std::min(first + kChunk, end)};
     const int count = static_cast<int>(here.end - here.begin);
     panel_scores(kernel, p, panel, packed,
                  load_keys(kernel, p, panel.batch, p.kv_head(panel.head), here, key_scratch.data()),

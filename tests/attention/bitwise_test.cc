@@ -56,7 +56,7 @@ void expect_part_has_the_bits(const Case& c, const Result& whole, Random& random
 
 TEST(Contract5Bitwise, RowsAreTheSameWhateverElseIsInTheCall) {
   for (int seed = 1; seed <= scaled(800) && !HasFailure(); ++seed) {
-    const Case c = random_case(static_cast<std::uint64_t>(seed), seed % 40 == 0);
+    const Case c = random_case(static_cast<std::uint64_t>(seed), seed % 40 == 0, Draw::types);
     if (c.sizes.batch * c.sizes.heads_kv * c.sizes.queries == 0) continue;
     SCOPED_TRACE("seed " + std::to_string(seed) + ": " + c.describe());
     Random random(static_cast<std::uint64_t>(seed));
@@ -91,7 +91,7 @@ TEST(Contract5Bitwise, DecodeGivesTheBitsOfPrefill) {
 
 TEST(Contract5Bitwise, AnyNumberOfThreads) {
   for (int seed = 1; seed <= scaled(60) && !HasFailure(); ++seed) {
-    Case c = random_case(static_cast<std::uint64_t>(seed), seed % 10 == 0);
+    Case c = random_case(static_cast<std::uint64_t>(seed), seed % 10 == 0, Draw::any);
     c.plain.trace.received = true;
     SCOPED_TRACE("seed " + std::to_string(seed) + ": " + c.describe());
     const Result one = c.run(true, 1);
@@ -117,7 +117,7 @@ TEST(Contract5Bitwise, ReceivedAndBlocksForAnyNumberOfThreads) {
 
 TEST(Contract5Bitwise, ContiguousOrStrided) {
   for (int seed = 1; seed <= scaled(500) && !HasFailure(); ++seed) {
-    const Case c = random_case(static_cast<std::uint64_t>(seed));
+    const Case c = random_case(static_cast<std::uint64_t>(seed), false, Draw::any);
     SCOPED_TRACE("seed " + std::to_string(seed) + ": " + c.describe());
     EXPECT_EQ(difference(c.run(), c.dense().run()), "");
   }
@@ -125,7 +125,7 @@ TEST(Contract5Bitwise, ContiguousOrStrided) {
 
 TEST(Contract5Bitwise, WithOrWithoutATrace) {
   for (int seed = 1; seed <= scaled(300) && !HasFailure(); ++seed) {
-    const Case c = random_case(static_cast<std::uint64_t>(seed), seed % 30 == 0);
+    const Case c = random_case(static_cast<std::uint64_t>(seed), seed % 30 == 0, Draw::any);
     Result traced = c.run();
     traced.trace = {};
     EXPECT_EQ(difference(traced, c.run(false)), "") << "seed " << seed << ": " << c.describe();
@@ -135,7 +135,7 @@ TEST(Contract5Bitwise, WithOrWithoutATrace) {
 // Order, window and key_lengths skip keys; a mask that hides the same keys looks at them. The bits are the same.
 TEST(Contract5Bitwise, HiddenByAnOptionOrByAMask) {
   for (int seed = 1; seed <= scaled(300) && !HasFailure(); ++seed) {
-    Case c = random_case(static_cast<std::uint64_t>(seed), seed % 30 == 0);
+    Case c = random_case(static_cast<std::uint64_t>(seed), seed % 30 == 0, Draw::types);
     c.slopes.clear();  // they need the positions
     SCOPED_TRACE("seed " + std::to_string(seed) + ": " + c.describe());
     const Result expected = c.run();
@@ -177,7 +177,7 @@ TEST(Contract5Bitwise, SharedOrRepeatedKeyHeads) {
 // A tile of weights() has the bits it has within the whole matrix.
 TEST(Contract5Bitwise, TilesOfWeights) {
   for (int seed = 1; seed <= scaled(150) && !HasFailure(); ++seed) {
-    const Case c = random_case(static_cast<std::uint64_t>(seed));
+    const Case c = random_case(static_cast<std::uint64_t>(seed), false, Draw::types);
     const Sizes& s = c.sizes;
     if (s.queries * s.keys == 0) continue;
     SCOPED_TRACE("seed " + std::to_string(seed) + ": " + c.describe());

@@ -9,24 +9,32 @@ namespace {
 
 constexpr double kHidden = -std::numeric_limits<double>::infinity();
 constexpr double kExp2 = 2e-7;         // relative error of 2^x, held by the kernel tests
-constexpr double kFlushed = 0x1p-126;  // a weight below it may become 0
+constexpr double kFlushed = 0x1p-126;  // a number below it may become 0
+constexpr double kUnitBf16 = 0x1p-8;   // unit roundoff of bf16
 
-// Δ of one score. Query times factor is rounded 3 times, the dot product is a chain of d: γ(d + 4)·|scale|·Σ|q||k|. The cap's
-// tanh has slope ≤ 1 and a relative error of 16u with its factors. Bias, ALiBi and log2 e are rounded, and each sum.
+// Δ of one score. Query times factor is rounded 3 times, the dot product is a chain of d: γ(d + 4)·|scale|·Σ|q||k|, one more
+// where k_scale multiplies it. With bf16 dots the products are exact, any order of d sums is within γ(d), and the factor is
+// rounded 3 times when it multiplies the sum; what flush to zero loses comes on top: of each subnormal number its whole
+// product, of each of 2d operations 2^−126. The cap's tanh has slope ≤ 1 and a relative error of 16u with its factors. Bias,
+// ALiBi and log2 e are rounded, and each sum.
 double score_bound(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t q,
                    std::int64_t k) {
   const std::int64_t kv_head = p.kv_head(h);
   const double key_scale = row_scale<double>(p.k_scale, b, kv_head, k);
   double dot = 0;
   double size = 0;
+  double flushed = 0;
   for (int d = 0; d < p.dim; ++d) {
-    const double product =
-        element<double>(p.query, b, h, q, d) * element<double>(p.key, b, kv_head, k, d) * key_scale;
-    dot += product;
-    size += std::fabs(product);
+    const double query = element<double>(p.query, b, h, q, d);
+    const double key = element<double>(p.key, b, kv_head, k, d);
+    dot += query * key * key_scale;
+    size += std::fabs(query * key * key_scale);
+    flushed += kFlushed * (std::fabs(query) + std::fabs(key) + 2);
   }
+  if (!scores_by_dots(p)) flushed = 0;
   double base = dot * double{p.scale};
-  double bound = gamma(p.dim + 4) * std::fabs(double{p.scale}) * size;
+  const int roundings = p.k_scale.data != nullptr ? 5 : 4;
+  double bound = std::fabs(double{p.scale}) * (gamma(p.dim + roundings) * size + flushed);
   if (p.softcap > 0) {
     base = double{p.softcap} * std::tanh(base / double{p.softcap});
     bound += 16 * kUnit * std::fabs(base);
@@ -41,6 +49,22 @@ double score_bound(const Problem& p, std::int64_t b, std::int64_t h, std::int64_
 }
 
 }  // namespace
+
+double stored_bound(DType dtype, double exact, double bound) {
+  // unit roundoff, half the step between subnormal numbers, and where numbers become infinite
+  const auto rounded = [&](double unit, double half_step, double overflow) {
+    const double size = std::fabs(exact) + bound;
+    return size >= overflow ? -kHidden : bound + std::max(unit * size, half_step);
+  };
+  switch (dtype) {
+    case DType::f16:
+      return rounded(0x1p-11, 0x1p-25, 65520);
+    case DType::bf16:
+      return rounded(kUnitBf16, 0x1p-134, 0x1.ffp127);
+    default:
+      return bound;
+  }
+}
 
 double RowBounds::weight_sum() const {
   double sum = 0;
@@ -83,7 +107,7 @@ RowBounds bounds_of(const Problem& p, const Reference<double>& r, std::int64_t b
   if (lse == kHidden) return bounds;  // nothing visible: everything is exact
 
   const double n = static_cast<double>(facts.visible);
-  const double chunks = static_cast<double>(p.keys / 256 + 2);
+  const double chunks = static_cast<double>(p.keys / 128 + 2);
   const double stretches = static_cast<double>(p.keys / 1024 + 2);
   const double chain = gamma(n + chunks + stretches + 8);
   const double to_sink = sink != kHidden && facts.visible > 0 ? std::fabs(sink - facts.max) : 0;
@@ -129,11 +153,21 @@ RowBounds bounds_of(const Problem& p, const Reference<double>& r, std::int64_t b
     const std::int64_t kv_head = p.kv_head(h);
     const auto key = static_cast<std::int64_t>(k);
     const double value_scale = row_scale<double>(p.v_scale, b, kv_head, key);
-    for (std::size_t d = 0; d < bounds.out.size(); ++d)
-      bounds.out[d] += bounds.weight[k] * std::fabs(element<double>(p.value, b, kv_head, key,
-                                                                    static_cast<int>(d)) *
-                                                    value_scale) +
-                       0x1p-147;
+    // v_scale multiplies the weight, and may leave a subnormal number; bf16 dots round the weight and flush subnormal numbers
+    double value_weight = bounds.weight[k];
+    double lost = 0x1p-147;
+    if (p.v_scale.data != nullptr) {
+      value_weight += kUnit * (weights[k] + bounds.weight[k]);
+      lost = 0x1p-142;
+    }
+    if (values_by_dots(p)) {
+      value_weight += kUnitBf16 * (weights[k] + bounds.weight[k]) + kFlushed;
+      lost = kFlushed * (weights[k] + 2);
+    }
+    for (std::size_t d = 0; d < bounds.out.size(); ++d) {
+      const double value = element<double>(p.value, b, kv_head, key, static_cast<int>(d));
+      bounds.out[d] += value_weight * std::fabs(value * value_scale) + lost;
+    }
   }
   if (sink_share > 0) {
     const double away = lse - sink;

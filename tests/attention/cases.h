@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -26,13 +27,18 @@ struct Result {
 };
 
 struct Case {
-  Sizes sizes;
+  Sizes
+      sizes;  // packed or paged: batch counts sequences, queries and keys are those of the longest
   Tensor<float> query, key, value;
-  Tensor<bool> mask;   // empty: none
-  Tensor<float> bias;  // empty: none
+  Tensor<float> k_scale, v_scale;                // empty: none
+  std::vector<std::int32_t> starts_q, starts_k;  // packed where not empty
+  std::vector<std::int32_t> block_table;         // paged where not empty
+  Tensor<bool> mask;                             // empty: none
+  Tensor<float> bias;                            // empty: none
   std::vector<float> sinks, slopes;
   std::vector<std::int32_t> key_lengths;
   Layout out_layout;
+  DType out_type = DType::f32;
   AttentionOptions
       plain;  // scale, causal, window, softcap, threads, trace; the views come from above
 
@@ -45,8 +51,12 @@ struct Case {
   // Runs the call; threads < 0 takes what `plain` says.
   Result run(bool traced = true, int threads = -1) const;
   Reference<double> reference() const { return reference_attention<double>(problem()); }
-  // The same numbers, densely packed.
+  // The same call on the same numbers, every tensor contiguous.
   Case dense() const;
+  // The same call with every number as float32; int8 times its scale, rounded.
+  Case widened() const;
+  // One sequence as a call of its own: no padding, no packing, no pages.
+  Case alone(std::int64_t b) const;
   // Whether query q may see key k, read from the documentation of the options and from nothing else.
   bool sees(std::int64_t b, std::int64_t h, std::int64_t q, std::int64_t k) const;
   std::string describe() const;
@@ -57,12 +67,40 @@ struct Case {
     return part({0, sizes.batch}, {0, sizes.heads_kv}, queries, {0, sizes.keys});
   }
 
+  // Where things lie, read from the documentation as sees() is.
+  bool packed() const { return !starts_q.empty() || !starts_k.empty(); }
+  std::int64_t query_length(std::int64_t b) const;
+  std::int64_t key_length(std::int64_t b) const;
+  Shape4 out_shape() const;
+  // Place of a row in lse and the trace, of a key in received and visible.
+  std::size_t row(std::int64_t b, std::int64_t h, std::int64_t q) const;
+  std::size_t rows() const;
+  std::size_t column(std::int64_t b, std::int64_t h, std::int64_t k) const;
+  std::size_t columns() const;
+  float& query_at(std::int64_t b, std::int64_t h, std::int64_t q, std::int64_t d) const;
+  // Of key, value or their scales: a dimension of 1 is repeated.
+  float& key_at(const Tensor<float>& of, std::int64_t b, std::int64_t g, std::int64_t k,
+                std::int64_t d) const;
+  float out_at(const Result& r, std::int64_t b, std::int64_t h, std::int64_t q,
+               std::int64_t d) const;
+  // Writes NaN and Inf over every key, value and scale, those of pages that nobody uses too, but the ones that seen(b, g, k)
+  // names.
+  void poison_keys_but(
+      const std::function<bool(std::int64_t b, std::int64_t g, std::int64_t k)>& seen);
+
  private:
   Case() = default;
 };
 
+// What a random call may be made of, each with all before it.
+enum class Draw {
+  floats,  // float32 tensors [batch, heads, tokens, dim]
+  types,   // any type of number
+  any,     // packed sequences and pages
+};
+
 // Any mix of options and shapes; `large` reaches rows of several chunks and stretches of keys.
-Case random_case(std::uint64_t seed, bool large = false);
+Case random_case(std::uint64_t seed, bool large = false, Draw draw = Draw::floats);
 
 // How many of `count` rounds to run: QKV_TEST_SCALE times as many, by default all, under a sanitizer or an emulator a tenth.
 int scaled(int count);
@@ -84,5 +122,7 @@ struct RowAt {
 std::string row_difference(const RowAt& a, const RowAt& b);
 // "" or the name of the first array that differs.
 std::string difference(const Result& a, const Result& b);
+// "" or what of the call's sequences differs from calls of their own.
+std::string difference_from_alone(const Case& c, const Result& r);
 
 }  // namespace qkv::tests

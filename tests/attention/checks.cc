@@ -19,6 +19,7 @@ bool near(const char* what, const std::string& where, float got, double expected
                   << "; off by " << error << ", bound " << bound;
     return false;
   }
+  if (std::isinf(error)) return true;  // the type may not hold it
   if (worst != nullptr) *worst = std::max(*worst, error);
   if (used != nullptr) *used = std::max(*used, error / bound);
   return true;
@@ -26,11 +27,11 @@ bool near(const char* what, const std::string& where, float got, double expected
 
 // f(b, h, q, row) for each row until one returns false.
 template <class F>
-bool each_row(const Problem& p, const F& f) {
-  for (std::int64_t b = 0; b < p.batch; ++b)
-    for (std::int64_t h = 0; h < p.heads; ++h)
-      for (std::int64_t q = 0; q < p.queries; ++q)
-        if (!f(b, h, q, row_of(p, b, h, q))) return false;
+bool each_row(const Case& c, const F& f) {
+  for (std::int64_t b = 0; b < c.sizes.batch; ++b)
+    for (std::int64_t h = 0; h < c.sizes.heads(); ++h)
+      for (std::int64_t q = 0; q < c.query_length(b); ++q)
+        if (!f(b, h, q, c.row(b, h, q))) return false;
   return true;
 }
 
@@ -86,16 +87,18 @@ void expect_matches(const Case& c, const Reference<double>& r, const Result& got
   Largest ignored;
   Largest& l = largest != nullptr ? *largest : ignored;
   const Problem p = c.problem();
-  each_row(p, [&](std::int64_t b, std::int64_t h, std::int64_t q, std::size_t row) {
+  each_row(c, [&](std::int64_t b, std::int64_t h, std::int64_t q, std::size_t row) {
     const RowBounds bounds = bounds_of(p, r, b, h, q);
     if (!near("lse", text_of({b, h, q, 0}), got.lse[row], r.lse[row], bounds.lse, &l.lse,
               &l.lse_used))
       return false;
-    for (std::int64_t d = 0; d < p.dim_v; ++d)
-      if (!near("out", text_of({b, h, q, d}), got.out.at(b, h, q, d),
-                r.out[row * static_cast<std::size_t>(p.dim_v) + static_cast<std::size_t>(d)],
-                bounds.out[static_cast<std::size_t>(d)], &l.out, &l.out_used))
+    for (std::int64_t d = 0; d < p.dim_v; ++d) {
+      const auto i = static_cast<std::size_t>(d);
+      const double exact = r.out[row * static_cast<std::size_t>(p.dim_v) + i];
+      if (!near("out", text_of({b, h, q, d}), c.out_at(got, b, h, q, d), exact,
+                stored_bound(c.out_type, exact, bounds.out[i]), &l.out, &l.out_used))
         return false;
+    }
     return true;
   });
   EXPECT_FALSE(got.out.written_outside());
@@ -108,17 +111,17 @@ void expect_trace_matches(const Case& c, const Reference<double>& r, const Resul
   const Problem p = c.problem();
   const TraceOptions& o = c.plain.trace;
   const Trace& t = got.trace;
-  const auto rows = static_cast<std::size_t>(p.batch * p.heads * p.queries);
-  const auto columns = static_cast<std::size_t>(p.batch * p.heads * p.keys);
+  const std::size_t rows = c.rows();
+  const std::size_t columns = c.columns();
   const std::int64_t block = std::max(o.block, 1);
   const std::int64_t query_blocks = (p.queries + block - 1) / block;
   const std::int64_t key_blocks = (p.keys + block - 1) / block;
   const auto blocks =
       o.block > 0 ? static_cast<std::size_t>(p.batch * p.heads * query_blocks * key_blocks) : 0;
-  ASSERT_EQ(t.batch, p.batch);
-  ASSERT_EQ(t.heads, p.heads);
-  ASSERT_EQ(t.queries, p.queries);
-  ASSERT_EQ(t.keys, p.keys);
+  ASSERT_EQ(t.batch, c.sizes.batch);
+  ASSERT_EQ(t.heads, c.sizes.heads());
+  ASSERT_EQ(t.queries, c.sizes.queries);
+  ASSERT_EQ(t.keys, c.sizes.keys);
   ASSERT_EQ(t.top, o.top);
   ASSERT_EQ(t.block, o.block);
   ASSERT_EQ(t.max.size(), rows);
@@ -136,14 +139,14 @@ void expect_trace_matches(const Case& c, const Reference<double>& r, const Resul
   std::vector<std::int32_t> visible(columns, 0);
   std::vector<double> mass(blocks, 0), mass_bound(blocks, 0), low(blocks, 0), high(blocks, 0);
   const bool rows_match =
-      each_row(p, [&](std::int64_t b, std::int64_t h, std::int64_t q, std::size_t row) {
+      each_row(c, [&](std::int64_t b, std::int64_t h, std::int64_t q, std::size_t row) {
         const std::string where = text_of({b, h, q, 0});
         const RowBounds bounds = bounds_of(p, r, b, h, q);
         const RowFacts facts = facts_of(p, r, b, h, q);
         const double* scores = r.scores.data() + row * static_cast<std::size_t>(p.keys);
         const double* weights = r.weights.data() + row * static_cast<std::size_t>(p.keys);
-        for (std::int64_t k = 0; k < p.keys; ++k) {
-          const auto column = static_cast<std::size_t>((b * p.heads + h) * p.keys + k);
+        for (std::int64_t k = 0; k < c.key_length(b); ++k) {
+          const std::size_t column = c.column(b, h, k);
           const double bound = bounds.weight[static_cast<std::size_t>(k)];
           received[column] += weights[k];
           received_bound[column] += bound;
@@ -186,7 +189,7 @@ void expect_tile_matches(const Case& c, const Reference<double>& r, const Result
   const Tensor<float> tile({p.batch, p.heads, queries.end - queries.begin, keys.end - keys.begin},
                            c.out_layout);
   weights(c.query.view(), c.key.view(), c.options(), got.lse, queries, keys, tile.mutable_view());
-  each_row(p, [&](std::int64_t b, std::int64_t h, std::int64_t q, std::size_t row) {
+  each_row(c, [&](std::int64_t b, std::int64_t h, std::int64_t q, std::size_t row) {
     if (q < queries.begin || q >= queries.end) return true;
     const RowBounds bounds = bounds_of(p, r, b, h, q);
     for (std::int64_t k = keys.begin; k < keys.end; ++k) {
@@ -204,7 +207,7 @@ void expect_tile_matches(const Case& c, const Reference<double>& r, const Result
 
 void expect_visibility(const Case& c, const Reference<double>& r) {
   const Problem p = c.problem();
-  each_row(p, [&](std::int64_t b, std::int64_t h, std::int64_t q, std::size_t row) {
+  each_row(c, [&](std::int64_t b, std::int64_t h, std::int64_t q, std::size_t row) {
     for (std::int64_t k = 0; k < p.keys; ++k) {
       const bool seen =
           r.scores[row * static_cast<std::size_t>(p.keys) + static_cast<std::size_t>(k)] != kHidden;

@@ -29,6 +29,23 @@ void add_options(Case& c, const std::string& options) {
       c.slopes.push_back(0.25f / static_cast<float>(h + 1));
   }
   if (options == "scale 1") c.plain.scale = 1;  // scores as large as ±40
+  for (const DType dtype : {DType::f16, DType::bf16})
+    if (options.rfind(name_of(dtype), 0) == 0) {
+      for (auto* t : {&c.query, &c.key, &c.value}) t->store_as(dtype);
+      if (options == name_of(dtype)) c.out_type = dtype;
+    }
+  if (options == "int8 keys, values") {
+    for (auto* t : {&c.key, &c.value}) {
+      t->each([&](std::int64_t b, std::int64_t h, std::int64_t k, std::int64_t d) {
+        t->at(b, h, k, d) *= 32;
+      });
+      t->store_as(DType::i8);
+    }
+    for (auto* scale : {&c.k_scale, &c.v_scale}) {
+      *scale = Tensor<float>({1, 1, c.sizes.keys, 1}, {});
+      scale->fill([&] { return random.uniform(0.9f, 1.1f) / 32; });
+    }
+  }
 }
 
 TEST(NumericsSlow, TableOfErrors) {
@@ -40,7 +57,12 @@ TEST(NumericsSlow, TableOfErrors) {
                           {"", {1, 1, 1, 32, 1000, 1024, 64}},
                           {"scale 1", {1, 1, 2, 64, 512, 64, 64}},
                           {"softcap 30, sinks", {1, 1, 2, 64, 512, 64, 64}},
-                          {"bias, ALiBi", {1, 1, 2, 64, 512, 64, 64}}};
+                          {"bias, ALiBi", {1, 1, 2, 64, 512, 64, 64}},
+                          {"float16", {1, 1, 2, 64, 512, 64, 64}},
+                          {"float16, out float32", {1, 1, 2, 64, 512, 64, 64}},
+                          {"bfloat16", {1, 1, 2, 64, 512, 64, 64}},
+                          {"bfloat16, out float32", {1, 1, 2, 64, 512, 64, 64}},
+                          {"int8 keys, values", {1, 1, 2, 64, 512, 64, 64}}};
   std::printf("Instruction set: %s\n", std::string(isa()).c_str());
   std::printf(
       "| d | keys | options | out | lse | trace weight | weights() | entropy "

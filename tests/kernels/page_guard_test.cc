@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/rows.h"
 #include "tests/kernels/twins.h"
 
 namespace qkv::kernels::testing {
@@ -64,6 +65,7 @@ TEST_P(PageGuard, Attention) {
         Numbers sum(p, edge);
         Numbers alpha(p, edge);
         Numbers factor(p, edge, 1);
+        Numbers row_factor(count, edge, 1);
         Numbers entropy(p, edge);
         Numbers acc(std::int64_t{dim} * p, edge);
         Numbers part_acc(std::int64_t{dim} * p, edge, 1);
@@ -75,6 +77,7 @@ TEST_P(PageGuard, Attention) {
         if (count <= p) k.pack_queries(rows.data(), stride, count, dim, 1, packed.data());
         k.query_dot_keys(packed.data(), rows.data(), stride, count, dim, scores.data());
         k.softcap(scores.data(), count, 10, 1);
+        k.scale_rows(scores.data(), count, row_factor.data());
         k.add_alibi(scores.data(), count, 0, begin.data(), 0.5f);
         k.mask_outside(scores.data(), count, 0, begin.data(), end.data());
         ASSERT_TRUE(k.all_finite(rows.data(), stride, count, dim));
@@ -110,6 +113,23 @@ TEST_P(PageGuard, Linear) {
           kernel().linear(packed.data(), nullptr, x.data(), in + 3, rows, in, out, y.data(),
                           out + 2);
         }
+}
+
+TEST_P(PageGuard, Conversions) {
+  const RowKernels& k = *row_kernels_of(kernel().name);
+  for (const Edge edge : {Edge::end, Edge::begin})
+    for (const int count : {1, 7, 8, 9, 15, 16, 17, 31, 33, 63, 65}) {
+      Numbers floats(count, edge, 1);
+      Guarded<std::uint16_t> halves(count, edge);
+      Guarded<std::int8_t> bytes(count, edge, 3);
+      k.narrow_half(floats.data(), count, halves.data());
+      k.widen_half(halves.data(), count, floats.data());
+      k.narrow_bfloat16(floats.data(), count, halves.data());
+      k.widen_bfloat16(halves.data(), count, floats.data());
+      ASSERT_EQ(floats.data()[count - 1], 1);
+      k.widen_int8(bytes.data(), count, floats.data());
+      ASSERT_EQ(floats.data()[count - 1], 3);
+    }
 }
 
 }  // namespace
