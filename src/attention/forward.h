@@ -9,7 +9,7 @@
 namespace qkv {
 
 // Rows worked on together while a chunk of keys and values is in cache.
-inline constexpr int kRowBlock = 128;
+inline constexpr int kRowBlock = 256;
 
 // Keys are summed up in stretches of this many, each from an empty state, and the stretches merged in order: long rows can
 // then be split over threads at these places without changing a bit. 1024 keeps the cost of merging below 0.3%.
