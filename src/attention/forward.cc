@@ -15,15 +15,19 @@ constexpr float kLog2e = 1.4426950408889634f;
 
 // Running sums of one panel: maximum, sum and acc[d][lane].
 struct PanelSums {
-  LaneFloats max, sum, alpha;
+  LaneFloats max, sum, alpha, spread;
   float* acc;
+  bool traced;
 
   void clear(std::size_t acc_floats) {
     max.fill(-kInfinity);
     sum.fill(0);
+    spread.fill(0);
     std::fill(acc, acc + acc_floats, 0.0f);
   }
-  kernels::SoftmaxState state() { return {max.data(), sum.data(), alpha.data()}; }
+  kernels::SoftmaxState state() {
+    return {max.data(), sum.data(), alpha.data(), traced ? spread.data() : nullptr};
+  }
 };
 
 // hidden[k] gets the bit of each lane that may not see key keys.begin + k.
@@ -36,9 +40,27 @@ void find_hidden(const Problem& p, const Panel& panel, Range keys, kernels::Lane
   }
 }
 
+// scores[k][lane] of one chunk → weights, which a trace keeps. Returns where they are; with a scale of values to come, in
+// place.
+const float* softmax_chunk(const kernels::Kernels& kernel, const Problem& p, Range keys,
+                           float* scores, const Strip* strip, PanelSums& sums) {
+  const int count = static_cast<int>(keys.end - keys.begin);
+  if (strip == nullptr) {
+    kernel.softmax(scores, count, sums.state());
+    return scores;
+  }
+  float* const kept = strip->at(keys.begin, kernel.panel);
+  kernel.softmax_traced(scores, count, sums.state(), kept);
+  std::copy_n(sums.max.begin(), kernel.panel, strip->max_at(keys.begin, kernel.panel));
+  if (p.v_scale.data == nullptr) return kept;
+  std::copy_n(kept, count * kernel.panel, scores);
+  return scores;
+}
+
 // scores[k][lane] of one panel and chunk → weights, added to the panel's sums.
 void add_chunk(const RowBlock& block, const Panel& panel, const float* packed,
-               const FloatRows& keys, const FloatRows& values, float* scores, PanelSums& sums) {
+               const FloatRows& keys, const FloatRows& values, float* scores, const Strip* strip,
+               PanelSums& sums) {
   const kernels::Kernels& kernel = block.kernel;
   const Problem& p = block.problem;
   const int count = static_cast<int>(keys.range.end - keys.range.begin);
@@ -49,18 +71,29 @@ void add_chunk(const RowBlock& block, const Panel& panel, const float* packed,
       some_hidden && !kernel.all_finite(values.data, values.stride, count, p.dim_v);
   std::array<kernels::LaneBits, kChunk> hidden;
   if (leave_out) find_hidden(p, panel, keys.range, hidden.data());
-  kernel.softmax(scores, count, sums.state());
+  const float* const weights = softmax_chunk(kernel, p, keys.range, scores, strip, sums);
   if (p.v_scale.data != nullptr) {
     std::array<float, kChunk> scale;
     row_scales(p.v_scale, panel.batch, p.kv_head(panel.head), keys.range, scale.data());
     kernel.scale_rows(scores, count, scale.data());
   }
   if (leave_out)
-    kernel.weighted_sum_visible_values(scores, values.data, values.stride, count, p.dim_v,
+    kernel.weighted_sum_visible_values(weights, values.data, values.stride, count, p.dim_v,
                                        sums.alpha.data(), sums.acc, hidden.data());
   else
-    kernel.weighted_sum_values(scores, values.data, values.stride, count, p.dim_v,
+    kernel.weighted_sum_values(weights, values.data, values.stride, count, p.dim_v,
                                sums.alpha.data(), sums.acc);
+}
+
+// Σ 2^(score − shift)·(score − shift) of one lane, the sink's term included.
+float spread_of(const PanelSums& sums, std::size_t lane, float sink, float sink_weight,
+                float shift) {
+  float spread = sums.spread[lane];
+  if (shift != sums.max[lane])  // the sink is above every key
+    spread = sums.max[lane] == -kInfinity ? 0.0f
+                                          : (spread + (sums.max[lane] - shift) * sums.sum[lane]) *
+                                                std::exp2(sums.max[lane] - shift);
+  return sink_weight > 0 ? spread + sink_weight * (sink - shift) : spread;
 }
 
 // The sink joins the denominator; what remains is one factor per lane.
@@ -76,12 +109,16 @@ PanelResult finish(const Problem& p, const Panel& panel, int width, const PanelS
       rescale = std::exp2(shift - sink);
       shift = sink;
     }
-    if (sink != -kInfinity) sum = sum * rescale + std::exp2(sink - shift);
+    const float sink_weight = sink == -kInfinity ? 0.0f : std::exp2(sink - shift);
+    if (sink != -kInfinity) sum = sum * rescale + sink_weight;
     r.max[i] = sums.max[i];
     r.shift[i] = shift;
     const bool nothing = shift == -kInfinity && !(sum != 0);  // a NaN sum is something
     r.log2_sum[i] = nothing ? 0.0f : std::log2(sum);
     r.factor[i] = nothing ? 0.0f : 1.0f / sum;
+    r.entropy[i] = nothing || !sums.traced
+                       ? 0.0f
+                       : r.log2_sum[i] - spread_of(sums, i, sink, sink_weight, shift) / sum;
     out_factor[i] = nothing ? 0.0f : rescale / sum;
   }
   return r;
@@ -131,7 +168,7 @@ std::size_t forward_scratch_floats(const kernels::Kernels& kernel, const Problem
 }
 
 void forward_rows(const RowBlock& block, const Panel* panels, const float* packed, float* scratch,
-                  const MutableRows& out, PanelResult* results) {
+                  const MutableRows& out, PanelResult* results, const Strip* strips) {
   const kernels::Kernels& kernel = block.kernel;
   const Problem& p = block.problem;
   const int panel_count = block.panels();
@@ -149,6 +186,7 @@ void forward_rows(const RowBlock& block, const Panel* panels, const float* packe
   for (std::size_t i = 0; i < static_cast<std::size_t>(panel_count); ++i) {
     totals[i].acc = acc + 2 * i * acc_size;
     parts[i].acc = acc + (2 * i + 1) * acc_size;
+    totals[i].traced = parts[i].traced = strips != nullptr;
     totals[i].clear(acc_size);
     keys = {std::min(keys.begin, panels[i].outer.begin), std::max(keys.end, panels[i].outer.end)};
   }
@@ -171,7 +209,8 @@ void forward_rows(const RowBlock& block, const Panel* panels, const float* packe
         const Range here = panels[i].keys_in(chunk);
         if (here.begin < here.end)
           add_chunk(block, panels[i], packed + i * packed_size, part_of(key_rows, here),
-                    part_of(value_rows, here), scores, sums[i]);
+                    part_of(value_rows, here), scores, strips == nullptr ? nullptr : strips + i,
+                    sums[i]);
       }
     }
     for (std::size_t i = 0; !first_stretch && i < static_cast<std::size_t>(panel_count); ++i)

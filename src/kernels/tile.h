@@ -9,14 +9,12 @@
 #include <cstdint>
 
 #include "kernels/kernels.h"
+#include "kernels/tile_panel.h"
+#include "kernels/tile_trace.h"
 #include "kernels/vec_math.h"
 
 namespace qkv::kernels {
 namespace {
-
-inline constexpr int kPanel = kLanes * kPanelVecs;
-static_assert(kPanel <= kMaxPanel);
-inline constexpr float kInfinity = __builtin_inff();
 
 // sums[r][lane] = start + Σ_i packed[i][lane] · rows[r][i], kRows rows by kVecs vectors held in registers.
 // Packed numbers are floats or halves, which widen exactly: the sums have the same bits either way.
@@ -139,9 +137,19 @@ void mask_outside(float* scores, int key_count, std::int32_t first_key, const st
   }
 }
 
-void softmax(float* scores, int key_count, const SoftmaxState& state) {
+// Σ weights·(score − max) once the maximum has gone up to shift; nothing seen (max = −inf) stays nothing.
+inline Vec moved_spread(Vec spread, Vec max, Vec shift, Vec sum) {
+  const Vec by = select(equal(max, set1(-kInfinity)), set1(0.0f), sub(max, shift));
+  return fma(by, sum, spread);
+}
+
+// One body for both softmaxes: that a trace is wanted changes no bit of the rest.
+template <bool kTraced>
+inline void softmax_panel(const float* scores, int key_count, const SoftmaxState& state,
+                          float* weights) {
   for (int v = 0; v < kPanel; v += kLanes) {
-    float* column = scores + v;
+    const float* column = scores + v;
+    float* to = weights + v;
     const Vec old_max = load(state.max + v);
     Vec top[4] = {old_max, old_max, old_max, old_max};
     int k = 0;
@@ -153,30 +161,44 @@ void softmax(float* scores, int key_count, const SoftmaxState& state) {
     // a lane that has seen nothing keeps max = −inf: subtract 0 there, so that −inf − −inf does not arise
     const Vec shift = select(equal(new_max, set1(-kInfinity)), set1(0.0f), new_max);
     const Vec alpha = exp2(sub(old_max, shift));
-    Vec sum = mul(load(state.sum + v), alpha);
+    const Vec old_sum = load(state.sum + v);
+    Vec sum = mul(old_sum, alpha);
+    Vec spread[4] = {set1(0.0f), set1(0.0f), set1(0.0f), set1(0.0f)};
+    const auto weigh = [&](int key, int i) {
+      const Vec away = sub(load(column + key * kPanel), shift);
+      const Vec w = exp2(away);
+      store(to + key * kPanel, w);
+      // 2^x is 0 below −256, and 0 times that is 0 where 0 · −inf would be NaN; a NaN passes, as second operand
+      if constexpr (kTraced) spread[i] = fma(w, max(set1(-256.0f), away), spread[i]);
+      return w;
+    };
     // groups of four keys are added pairwise; a missing key adds 0, as a masked one does
     for (k = 0; k + 4 <= key_count; k += 4) {
       Vec w[4];
-      QKV_UNROLL for (int i = 0; i < 4; ++i) {
-        float* s = column + (k + i) * kPanel;
-        w[i] = exp2(sub(load(s), shift));
-        store(s, w[i]);
-      }
+      QKV_UNROLL for (int i = 0; i < 4; ++i) w[i] = weigh(k + i, i);
       sum = add(sum, add(add(w[0], w[1]), add(w[2], w[3])));
     }
     if (k < key_count) {
       Vec w[4] = {set1(0.0f), set1(0.0f), set1(0.0f), set1(0.0f)};
-      for (int i = 0; k + i < key_count; ++i) {
-        float* s = column + (k + i) * kPanel;
-        w[i] = exp2(sub(load(s), shift));
-        store(s, w[i]);
-      }
+      for (int i = 0; k + i < key_count; ++i) w[i] = weigh(k + i, i);
       sum = add(sum, add(add(w[0], w[1]), add(w[2], w[3])));
+    }
+    if constexpr (kTraced) {
+      const Vec kept = mul(moved_spread(load(state.spread + v), old_max, shift, old_sum), alpha);
+      store(state.spread + v, add(kept, add(add(spread[0], spread[1]), add(spread[2], spread[3]))));
     }
     store(state.max + v, new_max);
     store(state.sum + v, sum);
     store(state.alpha + v, alpha);
   }
+}
+
+void softmax(float* scores, int key_count, const SoftmaxState& state) {
+  softmax_panel<false>(scores, key_count, state, scores);
+}
+
+void softmax_traced(const float* scores, int key_count, const SoftmaxState& state, float* weights) {
+  softmax_panel<true>(scores, key_count, state, weights);
 }
 
 // acc[d][lane] for kDims dims; values points at the first of them.
@@ -256,6 +278,11 @@ void merge_states(int dim, const SoftmaxState& total, float* total_acc, const So
     const Vec shift = select(equal(both, set1(-kInfinity)), set1(0.0f), both);
     const Vec scale_total = exp2(sub(a, shift));
     const Vec scale_part = exp2(sub(b, shift));
+    if (total.spread != nullptr) {
+      const Vec from_total = moved_spread(load(total.spread + v), a, shift, load(total.sum + v));
+      const Vec from_part = moved_spread(load(part.spread + v), b, shift, load(part.sum + v));
+      store(total.spread + v, fma(from_part, scale_part, mul(from_total, scale_total)));
+    }
     store(total.max + v, both);
     store(total.sum + v,
           fma(load(part.sum + v), scale_part, mul(load(total.sum + v), scale_total)));
@@ -306,21 +333,6 @@ void normalise(const float* scores, int key_count, const float* shift, const flo
       // −inf − (+inf) or 0·inf would be NaN: a hidden key weighs exactly 0
       store(weights + k * kPanel + v, select(equal(score, set1(-kInfinity)), set1(0.0f), weight));
     }
-  }
-}
-
-void add_entropy(const float* scores, const float* weights, int key_count, const float* shift,
-                 const float* log2_sum, float* entropy) {
-  for (int v = 0; v < kPanel; v += kLanes) {
-    const Vec s = load(shift + v);
-    const Vec l = load(log2_sum + v);
-    Vec total = load(entropy + v);
-    for (int k = 0; k < key_count; ++k) {
-      const Vec w = load(weights + k * kPanel + v);
-      const Vec bits = sub(l, sub(load(scores + k * kPanel + v), s));
-      total = add(total, select(equal(w, set1(0.0f)), set1(0.0f), mul(w, bits)));
-    }
-    store(entropy + v, total);
   }
 }
 
@@ -387,13 +399,16 @@ constexpr Kernels table_of(const char* name, const Kernels* narrow) {
           .add_alibi = add_alibi,
           .mask_outside = mask_outside,
           .softmax = softmax,
+          .softmax_traced = softmax_traced,
           .weighted_sum_values = weighted_sum_values,
           .weighted_sum_visible_values = weighted_sum_visible_values,
           .all_finite = all_finite,
           .merge_states = merge_states,
           .write_outputs = write_outputs,
           .normalise = normalise,
-          .add_entropy = add_entropy,
+          .weigh_keys = weigh_keys,
+          .best_groups = best_groups,
+          .best_keys = best_keys,
           .linear = linear<float>,
           .linear_half = linear<std::uint16_t>};
 }
