@@ -40,48 +40,45 @@ void find_hidden(const Problem& p, const Panel& panel, Range keys, kernels::Lane
   }
 }
 
-// scores[k][lane] of one chunk → weights, which a trace keeps. Returns where they are; with a scale of values to come, in
-// place.
-const float* softmax_chunk(const kernels::Kernels& kernel, const Problem& p, Range keys,
-                           float* scores, const Strip* strip, PanelSums& sums) {
+// scores[k][lane] of one chunk → weights in place, and for a trace the maximum they are relative to.
+void softmax_chunk(const kernels::Kernels& kernel, Range keys, float* scores, const Strip* strip,
+                   PanelSums& sums) {
   const int count = static_cast<int>(keys.end - keys.begin);
-  if (strip == nullptr) {
-    kernel.softmax(scores, count, sums.state());
-    return scores;
-  }
-  float* const kept = strip->at(keys.begin, kernel.panel);
-  kernel.softmax_traced(scores, count, sums.state(), kept);
-  std::copy_n(sums.max.begin(), kernel.panel, strip->max_at(keys.begin, kernel.panel));
-  if (p.v_scale.data == nullptr) return kept;
-  std::copy_n(kept, count * kernel.panel, scores);
-  return scores;
+  if (!sums.traced) return kernel.softmax(scores, count, sums.state());
+  kernel.softmax_traced(scores, count, sums.state());
+  if (strip != nullptr)
+    std::copy_n(sums.max.begin(), kernel.panel, strip->max_at(keys.begin, kernel.panel));
 }
 
 // scores[k][lane] of one panel and chunk → weights, added to the panel's sums.
 void add_chunk(const RowBlock& block, const Panel& panel, const float* packed,
-               const FloatRows& keys, const FloatRows& values, float* scores, const Strip* strip,
+               const FloatRows& keys, const FloatRows& values, float* scratch, const Strip* strip,
                PanelSums& sums) {
   const kernels::Kernels& kernel = block.kernel;
   const Problem& p = block.problem;
   const int count = static_cast<int>(keys.range.end - keys.range.begin);
 
+  // what a trace keeps is made where it stays
+  float* scores = strip == nullptr ? scratch : strip->at(keys.range.begin, kernel.panel);
   const bool some_hidden = panel_scores(kernel, p, panel, packed, keys, scores);
   // a weight of 0 times a value that is not finite would be NaN: hidden values that may do so are left out one by one
   const bool leave_out =
       some_hidden && !kernel.all_finite(values.data, values.stride, count, p.dim_v);
   std::array<kernels::LaneBits, kChunk> hidden;
   if (leave_out) find_hidden(p, panel, keys.range, hidden.data());
-  const float* const weights = softmax_chunk(kernel, p, keys.range, scores, strip, sums);
+  softmax_chunk(kernel, keys.range, scores, strip, sums);
   if (p.v_scale.data != nullptr) {
+    if (strip != nullptr) std::copy_n(scores, count * kernel.panel, scratch);
+    scores = scratch;
     std::array<float, kChunk> scale;
     row_scales(p.v_scale, panel.batch, p.kv_head(panel.head), keys.range, scale.data());
     kernel.scale_rows(scores, count, scale.data());
   }
   if (leave_out)
-    kernel.weighted_sum_visible_values(weights, values.data, values.stride, count, p.dim_v,
+    kernel.weighted_sum_visible_values(scores, values.data, values.stride, count, p.dim_v,
                                        sums.alpha.data(), sums.acc, hidden.data());
   else
-    kernel.weighted_sum_values(weights, values.data, values.stride, count, p.dim_v,
+    kernel.weighted_sum_values(scores, values.data, values.stride, count, p.dim_v,
                                sums.alpha.data(), sums.acc);
 }
 
@@ -209,7 +206,8 @@ void forward_rows(const RowBlock& block, const Panel* panels, const float* packe
         const Range here = panels[i].keys_in(chunk);
         if (here.begin < here.end)
           add_chunk(block, panels[i], packed + i * packed_size, part_of(key_rows, here),
-                    part_of(value_rows, here), scores, strips == nullptr ? nullptr : strips + i,
+                    part_of(value_rows, here), scores,
+                    strips == nullptr || strips[i].weights == nullptr ? nullptr : strips + i,
                     sums[i]);
       }
     }

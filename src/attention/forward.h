@@ -52,7 +52,7 @@ struct RowBlock {
 // Floats of scratch memory that forward_rows needs.
 std::size_t forward_scratch_floats(const kernels::Kernels& kernel, const Problem& p);
 
-// strips[panel] is filled where it is not null.
+// With strips there is an entropy too, and strips[panel] is filled unless its weights are null.
 void forward_rows(const RowBlock& block, const Panel* panels, const float* packed, float* scratch,
                   const MutableRows& out, PanelResult* results, const Strip* strips = nullptr);
 

@@ -8,6 +8,8 @@
 #include <numeric>
 #include <utility>
 
+#include "kernels/rows.h"
+
 namespace qkv {
 namespace {
 
@@ -99,6 +101,7 @@ void TraceRecorder::begin_unit(std::int64_t b, std::int64_t first_query, Sums& s
 }
 
 void TraceRecorder::make_strips(const RowBlock& block, const Panel* panels, Strips& strips) const {
+  if (!reads_weights()) return;
   const std::int64_t width = block.kernel.panel;
   std::int64_t most_groups = 0;
   std::int64_t floats = 0;
@@ -129,10 +132,9 @@ void TraceRecorder::add_rows(const RowBlock& block, const Panel* panels, const P
                     strip_keys(panels[i]),
                     strips.largest,
                     strips.mass};
-    if (w.keys.begin < w.keys.end) {
+    if (w.keys.begin < w.keys.end && reads_weights()) {
       finish_weights(w);
-      if (options_.top > 0 || options_.received || options_.block > 0)
-        weigh(w, strips.largest, strips.mass);
+      weigh(w, strips.largest, strips.mass);
       if (options_.received) {
         for (std::int64_t k = w.keys.begin; k < w.keys.end; ++k)
           sums.received[static_cast<std::size_t>(k)] +=
@@ -219,14 +221,11 @@ void TraceRecorder::add_blocks(const Weighed& w, Sums& sums) const {
     double sum = 0;
     for (std::int64_t i = k; i < next; ++i) sum += static_cast<double>(w.mass[i - w.keys.begin]);
     mass[k / block] += sum;
-    LaneFloats top{};
-    for (std::int64_t g = (k - w.keys.begin) / kGroup; g < groups_of({w.keys.begin, next}); ++g)
-      for (int lane = 0; lane < width; ++lane) {
-        float& t = top[static_cast<std::size_t>(lane)];
-        const float x = w.largest[g * width + lane];
-        t = x > t ? x : t;
-      }
-    largest[k / block] = std::max(largest[k / block], *std::max_element(top.begin(), top.end()));
+    const std::int64_t group = (k - w.keys.begin) / kGroup;
+    const std::int64_t numbers = (groups_of({w.keys.begin, next}) - group) * width;
+    largest[k / block] = std::max(
+        largest[k / block],
+        kernels::row_kernels().largest(w.largest + group * width, static_cast<int>(numbers)));
   }
 }
 
@@ -244,18 +243,15 @@ void TraceRecorder::add_blocks_one_by_one(const Weighed& w, Sums& sums) const {
     }
 }
 
-// The groups of keys with the largest weights hold the largest weights, ties included: a group comes before another if its
-// largest weight is larger, or equal and it lies lower, and then one of its keys comes before all of the other's.
 void TraceRecorder::find_top(const Weighed& w) const {
   constexpr std::size_t kList = std::size_t{kMaxSlots} * kernels::kMaxPanel;
-  std::array<std::int32_t, kList> groups;
   std::array<float, kList> weights;
   std::array<std::int32_t, kList> keys;
   const int slots = slots_for(options_.top);
   const auto top = static_cast<std::size_t>(options_.top);
-  w.kernel.best_groups(w.largest, static_cast<int>(groups_of(w.keys)), slots, groups.data());
   w.kernel.best_keys(w.strip.weights, w.strip.max, static_cast<int>(w.strip.first % kChunk),
-                     groups.data(), slots, weights.data(), keys.data());
+                     w.largest, static_cast<int>(groups_of(w.keys)), slots, weights.data(),
+                     keys.data());
   for (int lane = 0; lane < w.panel.count; ++lane) {
     const std::size_t row = row_index(w.panel, lane);
     for (std::size_t t = 0; t < top; ++t) {
@@ -352,14 +348,15 @@ void TraceRecorder::finish() {
     const auto keys = static_cast<std::size_t>(p_.keys_of(b));
     for (std::int64_t h = 0; h < p_.heads && cut(b).groups > 0; ++h) {
       const auto column = static_cast<std::size_t>(p_.column_index(b, h, 0));
-      for (std::size_t k = 0; k < keys; ++k) {
-        double mass = 0;
-        for (std::int64_t g = 0; g < cut(b).groups; ++g) {
-          mass += group_received_[group_index(b, h, g)][k];
-          trace_.visible[column + k] += group_visible_[group_index(b, h, g)][k];
-        }
-        trace_.received[column + k] = static_cast<float>(mass);
+      std::vector<double> mass = std::move(group_received_[group_index(b, h, 0)]);
+      for (std::int64_t g = 0; g < cut(b).groups; ++g) {
+        const std::vector<double>& more = group_received_[group_index(b, h, g)];
+        const std::vector<std::int32_t>& seen = group_visible_[group_index(b, h, g)];
+        for (std::size_t k = 0; k < keys; ++k) trace_.visible[column + k] += seen[k];
+        for (std::size_t k = 0; g > 0 && k < keys; ++k) mass[k] += more[k];
       }
+      for (std::size_t k = 0; k < keys; ++k)
+        trace_.received[column + k] = static_cast<float>(mass[k]);
     }
   }
 }

@@ -67,6 +67,8 @@ class TraceRecorder {
       return strip.max_at(k, kernel.panel)[lane] * strip.at(k, kernel.panel)[lane];
     }
   };
+  // Log-sum-exp, maximum and entropy alone need none of them.
+  bool reads_weights() const { return options_.top > 0 || options_.received || options_.block > 0; }
   void finish_weights(const Weighed& w) const;
   void weigh(const Weighed& w, float* largest, float* mass) const;
   void add_visible(const Panel& panel, Sums& sums) const;

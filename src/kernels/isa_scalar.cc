@@ -20,7 +20,6 @@ const Kernels scalar_kernels = {.name = "scalar",
                                 .write_outputs = scalar::write_outputs,
                                 .normalise = scalar::normalise,
                                 .weigh_keys = scalar::weigh_keys,
-                                .best_groups = scalar::best_groups,
                                 .best_keys = scalar::best_keys,
                                 .linear = scalar::linear<float>,
                                 .linear_half = scalar::linear<std::uint16_t>};

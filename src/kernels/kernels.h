@@ -70,10 +70,9 @@ struct Kernels {
   // sum·alpha + Σ weights. A score of −inf gives weight 0; a NaN spreads over its own lane only.
   void (*softmax)(float* scores, int key_count, const SoftmaxState& state);
 
-  // The same bits, with the weights written elsewhere (or in place) and the state's spread: alpha·(spread + (old max − new
-  // max)·old sum) + Σ weights·(score − new max). A weight of 0 adds 0.
-  void (*softmax_traced)(const float* scores, int key_count, const SoftmaxState& state,
-                         float* weights);
+  // The same bits, and the state's spread becomes alpha·(spread + (old max − new max)·old sum) + Σ weights·(score − new
+  // max). A weight of 0 adds 0.
+  void (*softmax_traced)(float* scores, int key_count, const SoftmaxState& state);
 
   // acc[d][lane] = acc[d][lane]·alpha[lane] + Σ_k weights[k][lane] · values[k][d], a chain from k = 0.
   void (*weighted_sum_values)(const float* weights, const float* values, std::int64_t value_stride,
@@ -105,15 +104,11 @@ struct Kernels {
   void (*weigh_keys)(const float* weights, int key_count, const float* factor, float* largest,
                      float* mass);
 
-  // groups[slot][lane]: the groups with the largest largest[group][lane] > 0, the lower ones where they are equal, in rising
-  // order; −1, before them, where there are fewer than slots. slots is 4, 8 or 16.
-  void (*best_groups)(const float* largest, int group_count, int slots, std::int32_t* groups);
-
-  // top_weights[slot][lane] and top_keys: the largest p > 0 among the keys of these groups, largest first, the lower key
-  // first where they are equal; 0 and −1 where there are fewer. p = factor[(first + k) / kMaxChunk][lane]·weights[k][lane].
-  void (*best_keys)(const float* weights, const float* factor, int first,
-                    const std::int32_t* groups, int slots, float* top_weights,
-                    std::int32_t* top_keys);
+  // top_weights[slot][lane] and top_keys: the largest p > 0 of key_count = kKeyGroup·group_count keys, largest first, the
+  // lower key first where they are equal; 0 and −1 where there are fewer. p = factor[(first + k) / kMaxChunk][lane] ·
+  // weights[k][lane], and `largest` comes from weigh_keys. slots is 4, 8 or 16.
+  void (*best_keys)(const float* weights, const float* factor, int first, const float* largest,
+                    int group_count, int slots, float* top_weights, std::int32_t* top_keys);
 
   // y[r][o] = bias[o] + Σ_i x[r][i] · w[o][i], a chain from i = 0 that starts at the bias (0 if bias is null).
   // w is packed by pack_queries, panel by panel: packed[o / panel][i][o % panel]. Same tiles as query_dot_keys.

@@ -62,8 +62,7 @@ inline void mask_outside(float* scores, int key_count, std::int32_t first_key,
 
 // max' = max(max, scores); alpha = 2^(max − max'); weights = 2^(scores − max'); sum' = sum·alpha + Σ weights;
 // spread' = (spread + (max − max')·sum)·alpha + Σ weights·(scores − max')
-inline void softmax_traced(const float* scores, int key_count, const SoftmaxState& state,
-                           float* weights) {
+inline void softmax_traced(float* scores, int key_count, const SoftmaxState& state) {
   for (int lane = 0; lane < kPanel; ++lane) {
     const float before = state.max[lane];
     float top = before;
@@ -74,9 +73,10 @@ inline void softmax_traced(const float* scores, int key_count, const SoftmaxStat
     float sum = state.sum[lane] * state.alpha[lane];
     float spread = 0;
     for (int k = 0; k < key_count; ++k) {
-      const float away = scores[k * kPanel + lane] - shift;
+      float& s = scores[k * kPanel + lane];
+      const float away = s - shift;
       const float weight = std::exp2(away);
-      weights[k * kPanel + lane] = weight;
+      s = weight;
       sum += weight;
       if (weight != 0) spread += weight * away;
     }
@@ -91,7 +91,7 @@ inline void softmax_traced(const float* scores, int key_count, const SoftmaxStat
 }
 
 inline void softmax(float* scores, int key_count, const SoftmaxState& state) {
-  softmax_traced(scores, key_count, {state.max, state.sum, state.alpha}, scores);
+  softmax_traced(scores, key_count, {state.max, state.sum, state.alpha});
 }
 
 // acc[d][lane] = acc[d][lane]·alpha[lane] + Σ_k weights[k][lane] · values[k][d]
@@ -190,32 +190,15 @@ inline void insert(float x, std::int32_t index, int slots, float* list, std::int
   indices[slot * kPanel] = index;
 }
 
-inline void best_groups(const float* largest, int group_count, int slots, std::int32_t* groups) {
-  float list[16 * kPanel] = {};
-  std::fill_n(groups, slots * kPanel, -1);
-  for (int lane = 0; lane < kPanel; ++lane) {
-    for (int g = 0; g < group_count; ++g)
-      insert(largest[std::int64_t{g} * kPanel + lane], g, slots, list + lane, groups + lane);
-    std::int32_t found[16];
-    for (int s = 0; s < slots; ++s) found[s] = groups[s * kPanel + lane];
-    std::sort(found, found + slots);
-    for (int s = 0; s < slots; ++s) groups[s * kPanel + lane] = found[s];
-  }
-}
-
-inline void best_keys(const float* weights, const float* factor, int first,
-                      const std::int32_t* groups, int slots, float* top_weights,
-                      std::int32_t* top_keys) {
+inline void best_keys(const float* weights, const float* factor, int first, const float*,
+                      int group_count, int slots, float* top_weights, std::int32_t* top_keys) {
   std::fill_n(top_weights, slots * kPanel, 0.0f);
   std::fill_n(top_keys, slots * kPanel, -1);
-  for (int lane = 0; lane < kPanel; ++lane)
-    for (int s = 0; s < slots; ++s) {
-      const std::int32_t group = groups[s * kPanel + lane];
-      for (int k = group * kKeyGroup; group >= 0 && k < (group + 1) * kKeyGroup; ++k) {
-        const float f = factor[std::int64_t{(first + k) / kMaxChunk} * kPanel + lane];
-        insert(f * weights[std::int64_t{k} * kPanel + lane], k, slots, top_weights + lane,
-               top_keys + lane);
-      }
+  for (int k = 0; k < group_count * kKeyGroup; ++k)
+    for (int lane = 0; lane < kPanel; ++lane) {
+      const float f = factor[(first + k) / kMaxChunk * kPanel + lane];
+      insert(f * weights[std::int64_t{k} * kPanel + lane], k, slots, top_weights + lane,
+             top_keys + lane);
     }
 }
 

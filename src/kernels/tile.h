@@ -145,11 +145,9 @@ inline Vec moved_spread(Vec spread, Vec max, Vec shift, Vec sum) {
 
 // One body for both softmaxes: that a trace is wanted changes no bit of the rest.
 template <bool kTraced>
-inline void softmax_panel(const float* scores, int key_count, const SoftmaxState& state,
-                          float* weights) {
+inline void softmax_panel(float* scores, int key_count, const SoftmaxState& state) {
   for (int v = 0; v < kPanel; v += kLanes) {
-    const float* column = scores + v;
-    float* to = weights + v;
+    float* column = scores + v;
     const Vec old_max = load(state.max + v);
     Vec top[4] = {old_max, old_max, old_max, old_max};
     int k = 0;
@@ -167,7 +165,7 @@ inline void softmax_panel(const float* scores, int key_count, const SoftmaxState
     const auto weigh = [&](int key, int i) {
       const Vec away = sub(load(column + key * kPanel), shift);
       const Vec w = exp2(away);
-      store(to + key * kPanel, w);
+      store(column + key * kPanel, w);
       // 2^x is 0 below −256, and 0 times that is 0 where 0 · −inf would be NaN; a NaN passes, as second operand
       if constexpr (kTraced) spread[i] = fma(w, max(set1(-256.0f), away), spread[i]);
       return w;
@@ -194,11 +192,11 @@ inline void softmax_panel(const float* scores, int key_count, const SoftmaxState
 }
 
 void softmax(float* scores, int key_count, const SoftmaxState& state) {
-  softmax_panel<false>(scores, key_count, state, scores);
+  softmax_panel<false>(scores, key_count, state);
 }
 
-void softmax_traced(const float* scores, int key_count, const SoftmaxState& state, float* weights) {
-  softmax_panel<true>(scores, key_count, state, weights);
+void softmax_traced(float* scores, int key_count, const SoftmaxState& state) {
+  softmax_panel<true>(scores, key_count, state);
 }
 
 // acc[d][lane] for kDims dims; values points at the first of them.
@@ -407,7 +405,6 @@ constexpr Kernels table_of(const char* name, const Kernels* narrow) {
           .write_outputs = write_outputs,
           .normalise = normalise,
           .weigh_keys = weigh_keys,
-          .best_groups = best_groups,
           .best_keys = best_keys,
           .linear = linear<float>,
           .linear_half = linear<std::uint16_t>};

@@ -93,62 +93,125 @@ struct BestOfLanes {
   }
 };
 
+// What one vector of lanes gathers before it is compared: lane by lane, since each lane has keys of its own.
 template <int kSlots>
-void best_groups_of(const float* largest, int group_count, std::int32_t* groups) {
-  for (int v = 0; v < kPanel; v += kLanes) {
-    BestOfLanes<kSlots> best;
-    for (int g = 0; g < group_count; ++g)
-      best.offer(load(largest + static_cast<std::int64_t>(g) * kPanel + v), iset1(g));
-    // sorted by neighbours that change places (odd-even transposition)
-    QKV_UNROLL for (int round = 0; round < kSlots; ++round) {
-      QKV_UNROLL for (int s = round % 2; s + 1 < kSlots; s += 2) {
-        const VMask wrong = iless(best.index[s + 1], best.index[s]);
-        const IVec low = iselect(wrong, best.index[s + 1], best.index[s]);
-        best.index[s + 1] = iselect(wrong, best.index[s], best.index[s + 1]);
-        best.index[s] = low;
-      }
+struct Candidates {
+  // twice as many groups as there are with the threshold below, four times as many at most
+  static constexpr int kGroups = 4 * kSlots;
+  float weight[kGroups * kKeyGroup][kLanes];
+  std::int32_t key[kGroups * kKeyGroup][kLanes];
+  int count[kLanes];
+  int groups[kLanes];
+
+  // Takes the keys of a group that weigh at least `least`. weights and factor point to the lane.
+  void add(int lane, std::int64_t group, const float* weights, float factor, float least) {
+    const std::int64_t first = group * kKeyGroup;
+    int n = count[lane];
+    QKV_UNROLL for (int i = 0; i < kKeyGroup; ++i) {
+      const float p = factor * weights[(first + i) * kPanel];
+      weight[n][lane] = p;
+      key[n][lane] = static_cast<std::int32_t>(first + i);
+      n += p >= least ? 1 : 0;
     }
-    QKV_UNROLL for (int s = 0; s < kSlots; ++s) istore(groups + s * kPanel + v, best.index[s]);
+    count[lane] = n;
+    ++groups[lane];
   }
+};
+
+// The groups of one lane that hold its kSlots largest weights, in rising order: where so many are as large as the threshold
+// that there is no room for them.
+template <int kSlots>
+int best_groups(const float* largest, int group_count, std::int32_t* groups) {
+  float best[kSlots];
+  int count = 0;
+  for (int g = 0; g < group_count; ++g) {
+    const float x = largest[static_cast<std::int64_t>(g) * kPanel];
+    if (!(x > 0) || (count == kSlots && !(x > best[kSlots - 1]))) continue;
+    int s = count < kSlots ? count++ : kSlots - 1;
+    for (; s > 0 && best[s - 1] < x; --s) {
+      best[s] = best[s - 1];
+      groups[s] = groups[s - 1];
+    }
+    best[s] = x;
+    groups[s] = g;
+  }
+  for (int i = 1; i < count; ++i) {
+    const std::int32_t g = groups[i];
+    int s = i;
+    for (; s > 0 && groups[s - 1] > g; --s) groups[s] = groups[s - 1];
+    groups[s] = g;
+  }
+  return count;
 }
 
-void best_groups(const float* largest, int group_count, int slots, std::int32_t* groups) {
-  if (slots <= 4) return best_groups_of<4>(largest, group_count, groups);
-  if (slots <= 8) return best_groups_of<8>(largest, group_count, groups);
-  return best_groups_of<16>(largest, group_count, groups);
+// At most the kSlots-th largest weight of each lane: the kSlots-th largest among the maxima of stretches of groups.
+template <int kSlots>
+Vec least_of_best(const float* largest, int group_count) {
+  constexpr int kStretches = 4 * kSlots;
+  const int stretch = (group_count + kStretches - 1) / kStretches;
+  Vec best[kSlots];
+  QKV_UNROLL for (int s = 0; s < kSlots; ++s) best[s] = set1(0.0f);
+  for (int first = 0; first < group_count; first += stretch) {
+    Vec x = set1(0.0f);
+    for (int g = first; g < first + stretch && g < group_count; ++g)
+      x = max(load(largest + static_cast<std::int64_t>(g) * kPanel), x);
+    QKV_UNROLL for (int s = kSlots - 1; s > 0; --s) best[s] = max(best[s], min(best[s - 1], x));
+    best[0] = max(best[0], x);
+  }
+  return max(best[kSlots - 1], set1(0x1p-149f));  // a weight of 0 is none
 }
 
 template <int kSlots>
-void best_keys_of(const float* weights, const float* factor, int first, const std::int32_t* groups,
-                  float* top_weights, std::int32_t* top_keys) {
-  float candidates[kSlots * kKeyGroup][kLanes];
+void best_keys_of(const float* weights, const float* factor, int first, const float* largest,
+                  int group_count, float* top_weights, std::int32_t* top_keys) {
+  constexpr int kRun = 64;  // groups whose bits fill a word
+  Candidates<kSlots> found;
   for (int v = 0; v < kPanel; v += kLanes) {
-    // lanes have groups of their own: gathered one by one, compared together
-    for (int s = 0; s < kSlots; ++s) {
-      for (int lane = 0; lane < kLanes; ++lane) {
-        const std::int32_t group = groups[s * kPanel + v + lane];
-        float* to = candidates[s * kKeyGroup] + lane;
-        if (group < 0) {
-          QKV_UNROLL for (int i = 0; i < kKeyGroup; ++i) to[i * kLanes] = 0;
-          continue;
+    const Vec threshold = least_of_best<kSlots>(largest + v, group_count);
+    float least[kLanes];
+    store(least, threshold);
+    for (int lane = 0; lane < kLanes; ++lane) found.count[lane] = found.groups[lane] = 0;
+    const auto add = [&](int lane, std::int64_t group) {
+      const float f = factor[(first + group * kKeyGroup) / kMaxChunk * kPanel + v + lane];
+      found.add(lane, group, weights + v + lane, f, least[lane]);
+    };
+    for (int run = 0; run < group_count; run += kRun) {
+      std::uint32_t words[2][kLanes];
+      for (int half = 0; half < 2; ++half) {
+        IVec bits = iset1(0);
+        IVec bit = iset1(1);
+        const int begin = run + half * kRun / 2;
+        for (int g = begin; g < begin + kRun / 2 && g < group_count; ++g, bit = iadd(bit, bit)) {
+          const Vec x = load(largest + static_cast<std::int64_t>(g) * kPanel + v);
+          bits = iselect(less(x, threshold), bits, iadd(bits, bit));
         }
-        const std::int64_t key = static_cast<std::int64_t>(group) * kKeyGroup;
-        const float f = factor[(first + key) / kMaxChunk * kPanel + v + lane];
-        const float* from = weights + key * kPanel + v + lane;
-        QKV_UNROLL for (int i = 0; i < kKeyGroup; ++i) to[i * kLanes] = f * from[i * kPanel];
+        istore(reinterpret_cast<std::int32_t*>(words[half]), bits);
+      }
+      for (int lane = 0; lane < kLanes; ++lane) {
+        std::uint64_t bits = words[0][lane] | static_cast<std::uint64_t>(words[1][lane]) << 32;
+        for (; bits != 0; bits &= bits - 1) {
+          if (found.groups[lane] < Candidates<kSlots>::kGroups)
+            add(lane, run + __builtin_ctzll(bits));
+          else
+            ++found.groups[lane];
+        }
       }
     }
-    // groups rise, and so do the keys: of equal weights the lower key comes first and stays in front
-    BestOfLanes<kSlots> best;
-    for (int s = 0; s < kSlots; ++s) {
-      IVec key = iload(groups + s * kPanel + v);
-      key = iadd(key, key);
-      key = iadd(key, key);
-      key = iadd(key, key);
-      static_assert(kKeyGroup == 8);
-      for (int i = 0; i < kKeyGroup; ++i, key = iadd(key, iset1(1)))
-        best.offer(load(candidates[s * kKeyGroup + i]), key);
+    int most = 0;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      if (found.groups[lane] > Candidates<kSlots>::kGroups) {
+        std::int32_t groups[kSlots];
+        const int count = best_groups<kSlots>(largest + v + lane, group_count, groups);
+        found.count[lane] = found.groups[lane] = 0;
+        for (int i = 0; i < count; ++i) add(lane, groups[i]);
+      }
+      if (found.count[lane] > most) most = found.count[lane];
     }
+    for (int lane = 0; lane < kLanes; ++lane)
+      for (int n = found.count[lane]; n < most; ++n) found.weight[n][lane] = 0;
+    // keys rise: of equal weights the lower one comes first and stays in front
+    BestOfLanes<kSlots> best;
+    for (int n = 0; n < most; ++n) best.offer(load(found.weight[n]), iload(found.key[n]));
     QKV_UNROLL for (int s = 0; s < kSlots; ++s) {
       store(top_weights + s * kPanel + v, best.value[s]);
       istore(top_keys + s * kPanel + v, best.index[s]);
@@ -156,11 +219,13 @@ void best_keys_of(const float* weights, const float* factor, int first, const st
   }
 }
 
-void best_keys(const float* weights, const float* factor, int first, const std::int32_t* groups,
-               int slots, float* top_weights, std::int32_t* top_keys) {
-  if (slots <= 4) return best_keys_of<4>(weights, factor, first, groups, top_weights, top_keys);
-  if (slots <= 8) return best_keys_of<8>(weights, factor, first, groups, top_weights, top_keys);
-  return best_keys_of<16>(weights, factor, first, groups, top_weights, top_keys);
+void best_keys(const float* weights, const float* factor, int first, const float* largest,
+               int group_count, int slots, float* top_weights, std::int32_t* top_keys) {
+  if (slots <= 4)
+    return best_keys_of<4>(weights, factor, first, largest, group_count, top_weights, top_keys);
+  if (slots <= 8)
+    return best_keys_of<8>(weights, factor, first, largest, group_count, top_weights, top_keys);
+  return best_keys_of<16>(weights, factor, first, largest, group_count, top_weights, top_keys);
 }
 
 }  // namespace

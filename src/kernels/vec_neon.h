@@ -50,6 +50,7 @@ inline Vec div(Vec a, Vec b) { return vdivq_f32(a, b); }
 inline Vec fma(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
 // The second operand where either is NaN.
 inline Vec max(Vec a, Vec b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+inline Vec min(Vec a, Vec b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 inline Vec abs(Vec a) { return vabsq_f32(a); }
 inline Vec sqrt(Vec a) { return vsqrtq_f32(a); }
 // Sum of the lanes, in a fixed order.
