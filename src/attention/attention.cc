@@ -119,7 +119,7 @@ struct TracedRows {
   std::int64_t count;
 };
 TracedRows traced_rows(const Problem& p, const kernels::Kernels& widest) {
-  constexpr std::int64_t kStripBytes = std::int64_t{1} << 20;
+  constexpr std::int64_t kStripBytes = std::int64_t{512} << 10;
   std::int64_t keys = p.keys;
   if (p.window.left >= 0 && (p.window.right >= 0 || p.causal != Causal::no))
     keys = std::min(keys, p.window.left + std::max<std::int64_t>(p.window.right, 0) + kRowBlock);

@@ -98,20 +98,22 @@ template <int kSlots>
 struct Candidates {
   // twice as many groups as there are with the threshold below, four times as many at most
   static constexpr int kGroups = 4 * kSlots;
-  float weight[kGroups * kKeyGroup][kLanes];
-  std::int32_t key[kGroups * kKeyGroup][kLanes];
-  int count[kLanes];
+  float weight[kGroups * kKeyGroup * kLanes];
+  std::int32_t key[kGroups * kKeyGroup * kLanes];
+  std::int64_t count[kLanes];  // keys taken, times kLanes
   int groups[kLanes];
 
   // Takes the keys of a group that weigh at least `least`. weights and factor point to the lane.
   void add(int lane, std::int64_t group, const float* weights, float factor, float least) {
     const std::int64_t first = group * kKeyGroup;
-    int n = count[lane];
+    float* const p = weight + lane;
+    std::int32_t* const k = key + lane;
+    std::int64_t n = count[lane];
+    // every key is written, those that count move on: whether one does cannot be foretold
     QKV_UNROLL for (int i = 0; i < kKeyGroup; ++i) {
-      const float p = factor * weights[(first + i) * kPanel];
-      weight[n][lane] = p;
-      key[n][lane] = static_cast<std::int32_t>(first + i);
-      n += p >= least ? 1 : 0;
+      p[n] = factor * weights[(first + i) * kPanel];
+      k[n] = static_cast<std::int32_t>(first + i);
+      n += p[n] >= least ? kLanes : 0;
     }
     count[lane] = n;
     ++groups[lane];
@@ -197,7 +199,7 @@ void best_keys_of(const float* weights, const float* factor, int first, const fl
         }
       }
     }
-    int most = 0;
+    std::int64_t most = 0;
     for (int lane = 0; lane < kLanes; ++lane) {
       if (found.groups[lane] > Candidates<kSlots>::kGroups) {
         std::int32_t groups[kSlots];
@@ -208,10 +210,11 @@ void best_keys_of(const float* weights, const float* factor, int first, const fl
       if (found.count[lane] > most) most = found.count[lane];
     }
     for (int lane = 0; lane < kLanes; ++lane)
-      for (int n = found.count[lane]; n < most; ++n) found.weight[n][lane] = 0;
+      for (std::int64_t n = found.count[lane]; n < most; n += kLanes) found.weight[n + lane] = 0;
     // keys rise: of equal weights the lower one comes first and stays in front
     BestOfLanes<kSlots> best;
-    for (int n = 0; n < most; ++n) best.offer(load(found.weight[n]), iload(found.key[n]));
+    for (std::int64_t n = 0; n < most; n += kLanes)
+      best.offer(load(found.weight + n), iload(found.key + n));
     QKV_UNROLL for (int s = 0; s < kSlots; ++s) {
       store(top_weights + s * kPanel + v, best.value[s]);
       istore(top_keys + s * kPanel + v, best.index[s]);
