@@ -57,6 +57,7 @@ inline Vec div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 // The second operand where either is NaN.
 inline Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+inline Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
 inline Vec abs(Vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 inline Vec sqrt(Vec a) { return _mm256_sqrt_ps(a); }
 // Sum of the lanes, in a fixed order.
@@ -69,6 +70,7 @@ inline float sum_lanes(Vec a) {
 inline VMask equal(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 inline VMask less(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 inline VMask mask_or(VMask a, VMask b) { return _mm256_or_ps(a, b); }
+inline bool any(VMask m) { return _mm256_movemask_ps(m) != 0; }
 inline VMask mask_of_bits(std::uint32_t bits) {
   const IVec one = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
   const IVec all = _mm256_set1_epi32(static_cast<int>(bits));
@@ -79,7 +81,12 @@ inline Vec select(VMask m, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, m
 inline IVec iload(const std::int32_t* p) {
   return _mm256_loadu_si256(reinterpret_cast<const IVec*>(p));
 }
+inline void istore(std::int32_t* p, IVec v) { _mm256_storeu_si256(reinterpret_cast<IVec*>(p), v); }
 inline IVec iset1(std::int32_t x) { return _mm256_set1_epi32(x); }
+inline IVec iadd(IVec a, IVec b) { return _mm256_add_epi32(a, b); }
+inline IVec iselect(VMask m, IVec yes, IVec no) {
+  return _mm256_blendv_epi8(no, yes, _mm256_castps_si256(m));
+}
 inline IVec isub(IVec a, IVec b) { return _mm256_sub_epi32(a, b); }
 inline VMask iless(IVec a, IVec b) { return _mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a)); }
 inline Vec to_float(IVec a) { return _mm256_cvtepi32_ps(a); }

@@ -72,6 +72,7 @@ inline Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 // The second operand where either is NaN.
 inline Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 inline Vec abs(Vec a) { return _mm512_abs_ps(a); }
 inline Vec sqrt(Vec a) { return _mm512_sqrt_ps(a); }
 // Sum of the lanes, in a fixed order.
@@ -80,11 +81,15 @@ inline float sum_lanes(Vec a) { return _mm512_reduce_add_ps(a); }
 inline VMask equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 inline VMask less(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 inline VMask mask_or(VMask a, VMask b) { return static_cast<VMask>(a | b); }
+inline bool any(VMask m) { return m != 0; }
 inline VMask mask_of_bits(std::uint32_t bits) { return static_cast<VMask>(bits); }
 inline Vec select(VMask m, Vec yes, Vec no) { return _mm512_mask_blend_ps(m, no, yes); }
 
 inline IVec iload(const std::int32_t* p) { return _mm512_loadu_si512(p); }
+inline void istore(std::int32_t* p, IVec v) { _mm512_storeu_si512(p, v); }
 inline IVec iset1(std::int32_t x) { return _mm512_set1_epi32(x); }
+inline IVec iadd(IVec a, IVec b) { return _mm512_add_epi32(a, b); }
+inline IVec iselect(VMask m, IVec yes, IVec no) { return _mm512_mask_blend_epi32(m, no, yes); }
 inline IVec isub(IVec a, IVec b) { return _mm512_sub_epi32(a, b); }
 inline VMask iless(IVec a, IVec b) { return _mm512_cmp_epi32_mask(a, b, _MM_CMPINT_LT); }
 inline Vec to_float(IVec a) { return _mm512_cvtepi32_ps(a); }

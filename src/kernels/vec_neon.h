@@ -50,6 +50,7 @@ inline Vec div(Vec a, Vec b) { return vdivq_f32(a, b); }
 inline Vec fma(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
 // The second operand where either is NaN.
 inline Vec max(Vec a, Vec b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+inline Vec min(Vec a, Vec b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 inline Vec abs(Vec a) { return vabsq_f32(a); }
 inline Vec sqrt(Vec a) { return vsqrtq_f32(a); }
 // Sum of the lanes, in a fixed order.
@@ -58,6 +59,7 @@ inline float sum_lanes(Vec a) { return vaddvq_f32(a); }
 inline VMask equal(Vec a, Vec b) { return vceqq_f32(a, b); }
 inline VMask less(Vec a, Vec b) { return vcltq_f32(a, b); }
 inline VMask mask_or(VMask a, VMask b) { return vorrq_u32(a, b); }
+inline bool any(VMask m) { return vmaxvq_u32(m) != 0; }
 inline VMask mask_of_bits(std::uint32_t bits) {
   const VMask one = {1, 2, 4, 8};
   return vtstq_u32(vdupq_n_u32(bits), one);
@@ -65,7 +67,10 @@ inline VMask mask_of_bits(std::uint32_t bits) {
 inline Vec select(VMask m, Vec yes, Vec no) { return vbslq_f32(m, yes, no); }
 
 inline IVec iload(const std::int32_t* p) { return vld1q_s32(p); }
+inline void istore(std::int32_t* p, IVec v) { vst1q_s32(p, v); }
 inline IVec iset1(std::int32_t x) { return vdupq_n_s32(x); }
+inline IVec iadd(IVec a, IVec b) { return vaddq_s32(a, b); }
+inline IVec iselect(VMask m, IVec yes, IVec no) { return vbslq_s32(m, yes, no); }
 inline IVec isub(IVec a, IVec b) { return vsubq_s32(a, b); }
 inline VMask iless(IVec a, IVec b) { return vcltq_s32(a, b); }
 inline Vec to_float(IVec a) { return vcvtq_f32_s32(a); }
