@@ -119,8 +119,8 @@ def shell(stage):
 
 
 def format(stage):
-    """clang-format over every C++ source"""
-    stage.run("clang-format", "--dry-run", "-Werror", *sources("*.h", "*.cc"))
+    """clang-format over every C and C++ source"""
+    stage.run("clang-format", "--dry-run", "-Werror", *sources("*.h", "*.cc", "*.c"))
 
 
 def release(stage):

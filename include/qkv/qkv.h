@@ -5,6 +5,7 @@
 //   attention.h   attention(), its options, and where the result goes; merge() and weights()
 //   trace.h       what a query looked at: top keys, entropy, received mass, block maps
 //   isa.h         which instruction set runs, and the version
+//   c.h           all of it for C and for languages that call C; not included here
 #pragma once
 
 #include "qkv/attention.h"

@@ -278,6 +278,27 @@ MutableRows out_rows(const Problem& p, const MutableTensorView& out) {
   return rows;
 }
 
+void check_trace(const char* function, const TraceOptions& trace, const Problem& p) {
+  if (trace.top < 0 || trace.top > kMaxTop)
+    fail(function, "trace.top is " + std::to_string(trace.top) + "; expected 0 to " +
+                       std::to_string(kMaxTop));
+  if (trace.block < 0)
+    fail(function,
+         "trace.block is " + std::to_string(trace.block) + "; expected 0 (no map) or more");
+  const std::string sizes = std::to_string(p.batch) + " batch entries, " + std::to_string(p.heads) +
+                            " heads, " + std::to_string(p.queries) + " queries and " +
+                            std::to_string(p.keys) + " keys";
+  constexpr std::int64_t kBytes = 8;  // of the widest element
+  if (elements({p.row_count(), kBytes, std::max(trace.top, 1), 1}) < 0)
+    fail(function, "trace.top is " + std::to_string(trace.top) + ": too many for " + sizes);
+  if (trace.received && elements({p.batch, p.heads, p.keys, kBytes}) < 0)
+    fail(function, "trace.received: too many keys, " + sizes);
+  const std::int64_t block = std::max(trace.block, 1);
+  if (trace.block > 0 && elements({p.batch, p.heads, (p.queries + block - 1) / block,
+                                   kBytes * ((p.keys + block - 1) / block)}) < 0)
+    fail(function, "trace.block is " + std::to_string(block) + ": too many blocks for " + sizes);
+}
+
 Problem attention_problem(const TensorView& query, const TensorView& key, const TensorView& value,
                           const AttentionOptions& options, const AttentionOutput& output) {
   const char* function = "attention";
@@ -287,20 +308,7 @@ Problem attention_problem(const TensorView& query, const TensorView& key, const 
   if (output.lse.data() != nullptr && static_cast<std::int64_t>(output.lse.size()) != rows)
     fail(function, "lse has " + std::to_string(output.lse.size()) +
                        " entries; expected batch·heads_q·queries = " + std::to_string(rows));
-  if (output.trace != nullptr) {
-    if (options.trace.top < 0 || options.trace.top > kMaxTop)
-      fail(function, "trace.top is " + std::to_string(options.trace.top) + "; expected 0 to " +
-                         std::to_string(kMaxTop));
-    if (options.trace.block < 0)
-      fail(function, "trace.block is " + std::to_string(options.trace.block) +
-                         "; expected 0 (no map) or more");
-    const std::int64_t block = std::max(options.trace.block, 1);
-    if (options.trace.block > 0 && elements({p.batch, p.heads, (p.queries + block - 1) / block,
-                                             8 * ((p.keys + block - 1) / block)}) < 0)
-      fail(function, "trace.block is " + std::to_string(block) + ": too many blocks for " +
-                         std::to_string(p.queries) + " queries and " + std::to_string(p.keys) +
-                         " keys");
-  }
+  if (output.trace != nullptr) check_trace(function, options.trace, p);
   return p;
 }
 
