@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "attention/check.h"
+#include "attention/overlap.h"
 #include "attention/problem.h"
 #include "qkv/attention.h"
 #include "qkv/isa.h"
@@ -223,6 +224,29 @@ qkv_trace checked_trace(const char* function, const qkv_trace& given, const qkv:
   return sized;
 }
 
+// The trace's arrays are written when the call is done, so no input may lie there.
+void check_apart(const char* function, const qkv::TensorView& query, const qkv::TensorView& key,
+                 const qkv::TensorView& value, const qkv::AttentionOptions& options,
+                 const qkv::AttentionOutput& output, const qkv_trace& trace) {
+  qkv::Places places;
+  places.read("query", query);
+  places.read("key", key);
+  places.read("value", value);
+  places.read(options);
+  places.written("out", output.out);
+  places.written("lse", output.lse);
+  std::array<std::string, 10> names;
+  std::size_t i = 0;
+  each_array(trace, {}, [&](const char* name, auto, std::int64_t size, auto* to, const auto&) {
+    names[i] = std::string("trace.") + name;
+    qkv::check_aligned(function, names[i].c_str(), to, sizeof *to);
+    if (to != nullptr)
+      places.written(names[i].c_str(), std::span(to, static_cast<std::size_t>(size)));
+    ++i;
+  });
+  places.check(function);
+}
+
 }  // namespace
 
 extern "C" {
@@ -262,6 +286,7 @@ int qkv_attention(const qkv_tensor* query, const qkv_tensor* key, const qkv_tens
     out.trace = &trace;
     o.trace = {asked.top, true, asked.block};
     qkv_trace sized = checked_trace(function, asked, qkv::attention_problem(q, k, v, o, out));
+    check_apart(function, q, k, v, o, out, sized);
     if (asked.top_keys == nullptr && asked.top_weights == nullptr && asked.remainder == nullptr)
       o.trace.top = 0;
     o.trace.received = asked.received != nullptr || asked.visible != nullptr;
