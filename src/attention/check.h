@@ -12,7 +12,8 @@ namespace qkv {
 
 inline constexpr std::int64_t kMaxDim = 1024;
 inline constexpr std::int64_t kMaxTokens = 0x7fffffff - 4096;
-inline constexpr std::int64_t kMaxEntries = 0x7fffffff;  // of batch and of heads
+inline constexpr std::int64_t kMaxEntries =
+    1 << 24;  // of batch and of heads: each entry of a batch costs some bytes, even if empty
 
 [[noreturn]] void fail(const char* function, const std::string& what);
 std::string text_of(const Shape4& shape);

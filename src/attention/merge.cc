@@ -112,7 +112,7 @@ void merge(std::span<const AttentionPart> parts, const AttentionOutput& output) 
             sums[d] += t.weight * static_cast<double>(from.data[d]);
         }
         for (std::size_t d = 0; d < dim; ++d) scratch[d] = static_cast<float>(sums[d]);
-        store_row(scratch.data(), static_cast<int>(dim), out, b, h, q);
+        if (dim > 0) store_row(scratch.data(), static_cast<int>(dim), out, b, h, q);
         if (output.lse.data() != nullptr) output.lse[row] = static_cast<float>(lse);
       }
 }

@@ -58,8 +58,8 @@ std::size_t steps_of(const TensorView& t, std::array<Step, 4>& steps, std::int64
   std::size_t count = 0;
   low = address(t.data);
   for (std::size_t i = 0; i < 4; ++i) {
+    if (t.shape[i] <= 1 || t.strides[i] == 0) continue;  // leads nowhere, whatever the stride
     const std::int64_t stride = t.strides[i] * size;
-    if (t.shape[i] <= 1 || stride == 0) continue;
     if (stride < 0) low += stride * (t.shape[i] - 1);
     steps[count++] = {std::abs(stride), t.shape[i]};
   }

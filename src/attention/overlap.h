@@ -54,7 +54,7 @@ class Places {
   void written(const char* name, std::span<T> values) {
     add(true, Place(name, values.data(), static_cast<std::int64_t>(values.size_bytes())));
   }
-  // Everything in options that a call reads.
+  // Everything in options that a call reads, all of it checked.
   void read(const AttentionOptions& options);
   // Throws std::invalid_argument if something written shares a byte with anything else.
   void check(const char* function) const;
