@@ -67,6 +67,11 @@ struct Call {
   }
 };
 
+inline void use_int8(Call& c) {
+  c.key.dtype = c.value.dtype = DType::i8;
+  c.options.k_scale = c.options.v_scale = TensorView(c.numbers.data(), Shape4{1, 2, 7, 1});
+}
+
 struct Wrong {
   std::string what;
   std::function<void(Call&)> spoil;
