@@ -83,24 +83,34 @@ void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& p
   kernel.pack_queries(rows.data, rows.stride, panel.count, p.dim, factor, packed);
 }
 
-bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
-                  const float* packed, const FloatRows& key_rows, float* scores) {
-  const Range keys = key_rows.range;
-  const int count = static_cast<int>(keys.end - keys.begin);
-  kernel.query_dot_keys(packed, key_rows.data, key_rows.stride, count, p.dim, scores);
+void panel_dots(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                const float* packed, const FloatRows& keys, float* scores) {
+  const int count = static_cast<int>(keys.range.end - keys.range.begin);
+  kernel.query_dot_keys(packed, keys.data, keys.stride, count, p.dim, scores);
   if (p.k_scale.data != nullptr) {
     std::array<float, kChunk> scale;
-    row_scales(p.k_scale, panel.batch, p.kv_head(panel.head), keys, scale.data());
+    row_scales(p.k_scale, panel.batch, p.kv_head(panel.head), keys.range, scale.data());
     kernel.scale_rows(scores, count, scale.data());
   }
   if (p.softcap > 0) kernel.softcap(scores, count, p.softcap, kLog2e);
+}
+
+bool panel_options(const kernels::Kernels& kernel, const Problem& p, const Panel& panel, Range keys,
+                   float* scores) {
   if (p.bias.data != nullptr) add_bias(p, panel, keys, kernel.panel, scores);
   if (p.alibi_slopes != nullptr)
-    kernel.add_alibi(scores, count, static_cast<std::int32_t>(keys.begin), panel.position.data(),
+    kernel.add_alibi(scores, static_cast<int>(keys.end - keys.begin),
+                     static_cast<std::int32_t>(keys.begin), panel.position.data(),
                      p.alibi_slopes[panel.head] * kLog2e);
   if (p.mask.data != nullptr) apply_mask(p, panel, keys, kernel.panel, scores);
   const bool edges = mask_edges(kernel, panel, keys, scores);
   return edges || p.mask.data != nullptr || p.bias.data != nullptr;
+}
+
+bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                  const float* packed, const FloatRows& keys, float* scores) {
+  panel_dots(kernel, p, panel, packed, keys, scores);
+  return panel_options(kernel, p, panel, keys.range, scores);
 }
 
 }  // namespace qkv

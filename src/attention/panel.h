@@ -46,6 +46,13 @@ void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& p
 bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
                   const float* packed, const FloatRows& keys, float* scores);
 
+// The two halves of panel_scores: query·key · scale → softcap, and what comes after. Between them the backward pass keeps the
+// capped scores.
+void panel_dots(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                const float* packed, const FloatRows& keys, float* scores);
+bool panel_options(const kernels::Kernels& kernel, const Problem& p, const Panel& panel, Range keys,
+                   float* scores);
+
 // Rows of one chunk that a panel uses, out of those that its neighbours use too.
 inline FloatRows part_of(const FloatRows& rows, Range range) {
   return {rows.row(range.begin), rows.stride, range};
