@@ -49,4 +49,11 @@ void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& p
 bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
                   const float* packed, const KeyChunk& keys, float* scores);
 
+// The two halves of panel_scores: query·key · scale → softcap, and what comes after. Between them the backward pass keeps the
+// capped scores.
+void panel_dots(const kernels::Kernels& kernel, const Problem& p, const float* packed,
+                const KeyChunk& keys, float* scores);
+bool panel_options(const kernels::Kernels& kernel, const Problem& p, const Panel& panel, Range keys,
+                   float* scores);
+
 }  // namespace qkv

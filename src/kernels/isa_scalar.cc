@@ -22,6 +22,9 @@ const Kernels scalar_kernels = {.name = "scalar",
                                 .normalise = scalar::normalise,
                                 .weigh_keys = scalar::weigh_keys,
                                 .best_keys = scalar::best_keys,
+                                .softmax_gradients = scalar::softmax_gradients,
+                                .softcap_gradients = scalar::softcap_gradients,
+                                .weighted_sum_queries = scalar::weighted_sum_queries,
                                 .linear = scalar::linear<float>,
                                 .linear_half = scalar::linear<std::uint16_t>};
 }  // namespace qkv::kernels

@@ -19,6 +19,7 @@ namespace qkv::kernels {
 
 inline constexpr int kMaxPanel = 64;   // the widest panel of any instruction set
 inline constexpr int kMaxChunk = 128;  // most keys that one call handles
+inline constexpr int kDimStep = 16;  // rows that dims are laid over the lanes of are padded to this
 
 // One bit per lane of a panel.
 using LaneBits = std::uint64_t;
@@ -114,6 +115,20 @@ struct Kernels {
   void (*best_keys)(const float* weights, const float* factor, int first, const float* largest,
                     int group_count, int slots, float* top_weights, std::int32_t* top_keys);
 
+  // The backward pass. scores become weights 2^(score − shift[lane]), 0 where the score is −inf; d_weights become the scores'
+  // gradients weight·(d_weight − delta[lane]), 0 where the weight is 0 whatever d_weight holds.
+  void (*softmax_gradients)(float* scores, float* d_weights, int key_count, const float* shift,
+                            const float* delta);
+
+  // d_scores[k][lane] *= 1 − (capped / cap)², the slope of the soft cap where it gave `capped`; a gradient of 0 stays 0.
+  void (*softcap_gradients)(float* d_scores, const float* capped, int key_count, float cap);
+
+  // acc[k][d] += Σ_i weights[k][i] · rows[i][d] for lanes i < row_count, a chain from i = 0: what a key receives from the
+  // queries of a panel. dim is a multiple of kDimStep.
+  void (*weighted_sum_queries)(const float* weights, int key_count, const float* rows,
+                               std::int64_t row_stride, int row_count, int dim, float* acc,
+                               std::int64_t acc_stride);
+
   // y[r][o] = bias[o] + Σ_i x[r][i] · w[o][i], a chain from i = 0 that starts at the bias (0 if bias is null).
   // w is packed by pack_queries, panel by panel: packed[o / panel][i][o % panel]. Same tiles as query_dot_keys.
   void (*linear)(const float* packed, const float* bias, const float* x, std::int64_t x_stride,
@@ -127,6 +142,8 @@ struct Kernels {
 
 // The table of the instruction set in use (qkv::isa()); chosen once.
 const Kernels& kernels();
+// The same without products of bfloat16.
+const Kernels& float_kernels();
 // By name; null if this build or this CPU lacks it.
 const Kernels* kernels_of(const char* name);
 

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kernels/kernels.h"
+#include "kernels/tile_backward.h"
 #include "kernels/tile_panel.h"
 #include "kernels/tile_trace.h"
 #include "kernels/vec_math.h"
@@ -423,6 +424,9 @@ constexpr Kernels table_of(const char* name, const Kernels* narrow) {
           .normalise = normalise,
           .weigh_keys = weigh_keys,
           .best_keys = best_keys,
+          .softmax_gradients = softmax_gradients,
+          .softcap_gradients = softcap_gradients,
+          .weighted_sum_queries = weighted_sum_queries,
           .linear = linear<float>,
           .linear_half = linear<std::uint16_t>};
 }
