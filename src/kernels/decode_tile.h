@@ -43,93 +43,116 @@ const typename E::Stored* row_of(const StoredRows& rows, std::int64_t r) {
   return static_cast<const typename E::Stored*>(rows.data) + r * rows.stride;
 }
 
-// Walks through the lines of the rows that come next, so that they are asked for in the order in which they lie.
+// Asks for lines, a few at a time and in the order in which they lie: of the rows that are worked on, from rows_ahead() on,
+// then of as many that come next. Memory answers a core fastest when it is asked all the time.
 class Asker {
  public:
-  explicit Asker(const RowsAhead& next)
-      : row_(next.data), stride_(next.stride), left_(next.count), bytes_(next.bytes) {}
-  void ask(int lines) {
-    for (; lines > 0 && left_ > 0; --lines) {
-      __builtin_prefetch(row_ + at_, 0, 2);
-      at_ += 64;
-      if (at_ >= bytes_) {
-        at_ = 0;
-        row_ += stride_;
-        --left_;
-      }
+  Asker(const StoredRows& rows, int size, const RowsAhead& next) : next_(next) {
+    const int bytes = rows.dim * size;
+    const int ahead = rows_ahead(bytes);
+    next_.count = next.count < rows_ahead(next.bytes) ? next.count : rows_ahead(next.bytes);
+    const bool more = next.data != nullptr && ahead < rows.count;
+    begin(more ? RowsAhead{static_cast<const std::byte*>(rows.data) + ahead * rows.stride * size,
+                           rows.stride * size, rows.count - ahead, bytes}
+               : RowsAhead{});
+  }
+  template <int kLines>
+  void ask() {
+    if (in_row_ >= kLines * 64) {
+      QKV_UNROLL for (int i = 0; i < kLines; ++i) __builtin_prefetch(at_ + i * 64);
+      at_ += kLines * 64;
+      in_row_ -= kLines * 64;
+    } else if (left_ > 0 || next_.count > 0) {
+      across_rows(kLines);
     }
   }
 
  private:
-  const std::byte* row_;
-  std::int64_t stride_;
-  int left_;
-  int bytes_;
-  int at_ = 0;
+  void begin(const RowsAhead& rows) {
+    at_ = rows.data;
+    stride_ = rows.stride;
+    left_ = rows.count;
+    bytes_ = rows.bytes;
+    if (stride_ == bytes_ && left_ > 0) {  // one long row
+      bytes_ *= left_;
+      left_ = 1;
+    }
+    in_row_ = left_ > 0 ? bytes_ : 0;
+  }
+  void across_rows(int lines) {
+    for (; lines > 0; --lines) {
+      if (in_row_ <= 0) {
+        if (left_ > 1) {
+          at_ += stride_ - (bytes_ - in_row_);
+          in_row_ = bytes_;
+          --left_;
+        } else {
+          begin(next_);
+          next_.count = 0;
+          if (left_ == 0) return;
+        }
+      }
+      __builtin_prefetch(at_);
+      at_ += 64;
+      in_row_ -= 64;
+    }
+  }
+
+  RowsAhead next_;
+  const std::byte* at_ = nullptr;
+  std::int64_t stride_ = 0;
+  int left_ = 0;  // rows, this one too
+  int bytes_ = 0;
+  int in_row_ = 0;  // bytes of this row that are left
 };
 
-// Adds units [0, units) of a turned block, that is dims [d, …) up to `dim`, to the scores of kRows rows.
-template <class E, int kRows>
-inline void add_units(const Vec (&turned)[kLanes], const float* queries, int dim, int d,
-                      Vec (&sum)[kRows]) {
-  constexpr int kPer = 4 / sizeof(typename E::Stored);
-  QKV_UNROLL for (int i = 0; i < kLanes; ++i) {
-    Vec x[kPer];
-    E::unpack(turned[i], x);
-    QKV_UNROLL for (int j = 0; j < kPer; ++j) {
-      QKV_UNROLL for (int r = 0; r < kRows; ++r) sum[r] =
-          fma(x[j], set1(queries[std::int64_t{r} * dim + d + i * kPer + j]), sum[r]);
-    }
-  }
-}
-
-// The last dims, fewer than a block has: one unit after the other.
-template <class E, int kRows>
-inline void add_last_units(const Vec (&turned)[kLanes], const float* queries, int dim, int d,
-                           Vec (&sum)[kRows]) {
-  constexpr int kPer = 4 / sizeof(typename E::Stored);
-  for (int i = 0; d < dim; ++i) {
-    Vec x[kPer];
-    E::unpack(turned[i], x);
-    for (int j = 0; j < kPer && d < dim; ++j, ++d) {
-      QKV_UNROLL for (int r = 0; r < kRows; ++r) sum[r] =
-          fma(x[j], set1(queries[std::int64_t{r} * dim + d]), sum[r]);
-    }
-  }
-}
-
-// kRows rows of scores against kBlocks blocks of keys from `first` on. One block's chain over d is longer than the turning of
-// the next block takes, so that several blocks go along together.
+// kRows rows of scores against kBlocks blocks of keys from `first` on. A chain of multiply-adds over d waits for each of its
+// links: kBlocks·kRows chains go along together. Turned blocks pass through memory, since registers cannot hold them all.
 template <class E, int kRows, int kBlocks>
 inline void dot_blocks(const float* queries, const StoredRows& keys, int first, Asker& asker,
                        float* scores) {
-  constexpr int kDims = kLanes * 4 / static_cast<int>(sizeof(typename E::Stored));
-  constexpr int kLines = kLanes * kLanes * 4 / 64;  // of a block
+  constexpr int kPer = 4 / static_cast<int>(sizeof(typename E::Stored));  // numbers of a unit
+  constexpr int kDims = kLanes * kPer;
+  constexpr int kLines = (kBlocks * kLanes * 4 + 63) / 64;  // that a unit of every block takes up
   const int dim = keys.dim;
   Vec sum[kBlocks][kRows];
   QKV_UNROLL for (int b = 0; b < kBlocks; ++b) {
     QKV_UNROLL for (int r = 0; r < kRows; ++r) sum[b][r] = set1(0.0f);
   }
   for (int d = 0; d < dim; d += kDims) {
-    QKV_UNROLL for (int b = 0; b < kBlocks; ++b) {
+    float units[kBlocks][kLanes][kLanes];
+    for (int b = 0; b < kBlocks; ++b) {
       const int begin = first + b * kLanes;
       const int last = keys.count - 1 - begin;  // lanes beyond repeat this key
       const auto* block = row_of<E>(keys, begin) + d;
       Vec turned[kLanes];
-      asker.ask(kLines);
-      if (d + kDims <= dim) {
-        QKV_UNROLL for (int i = 0; i < kLanes; ++i) turned[i] =
-            load_bits(block + (i < last ? i : last) * keys.stride);
-        transpose(turned);
-        add_units<E, kRows>(turned, queries, dim, d, sum[b]);
+      if (d + kDims <= dim && last >= kLanes - 1) {
+        QKV_UNROLL for (int i = 0; i < kLanes; ++i) turned[i] = load_bits(block + i * keys.stride);
       } else {
-        const int bytes = (dim - d) * static_cast<int>(sizeof(typename E::Stored));
+        const int rest = dim - d < kDims ? dim - d : kDims;
+        const int bytes = rest * static_cast<int>(sizeof(typename E::Stored));
         for (int i = 0; i < kLanes; ++i)
           turned[i] = load_first_bits(block + (i < last ? i : last) * keys.stride, bytes);
-        transpose(turned);
-        add_last_units<E, kRows>(turned, queries, dim, d, sum[b]);
       }
+      transpose(turned);
+      QKV_UNROLL for (int i = 0; i < kLanes; ++i) store(units[b][i], turned[i]);
     }
+    const auto add = [&](int i, int count) {
+      asker.ask<kLines>();
+      Vec x[kBlocks][kPer];
+      QKV_UNROLL for (int b = 0; b < kBlocks; ++b) E::unpack(load(units[b][i]), x[b]);
+      QKV_UNROLL for (int j = 0; j < kPer; ++j) {
+        if (j >= count) break;
+        QKV_UNROLL for (int r = 0; r < kRows; ++r) {
+          const Vec query = set1(queries[std::int64_t{r} * dim + d + i * kPer + j]);
+          QKV_UNROLL for (int b = 0; b < kBlocks; ++b) sum[b][r] = fma(x[b][j], query, sum[b][r]);
+        }
+      }
+    };
+    const int whole = dim - d < kDims ? (dim - d) / kPer : kLanes;
+    int i = 0;
+    for (; i < whole; ++i) add(i, kPer);
+    if (d + i * kPer < dim && i < kLanes) add(i, dim - d - i * kPer);
   }
   QKV_UNROLL for (int b = 0; b < kBlocks; ++b) {
     QKV_UNROLL for (int r = 0; r < kRows; ++r)
@@ -137,10 +160,17 @@ inline void dot_blocks(const float* queries, const StoredRows& keys, int first, 
   }
 }
 
+// Blocks of keys that go along together: the shorter the numbers, the longer the chain that a line of memory takes.
+template <class E>
+constexpr int blocks_of(int rows) {
+  constexpr int kPer = 4 / static_cast<int>(sizeof(typename E::Stored));
+  return rows == 1 ? 2 * kPer : rows == 2 ? (kPer == 1 ? 2 : 4) : rows <= 4 ? 2 : 1;
+}
+
 template <class E, int kRows>
 void dot_rows(const float* queries, const StoredRows& keys, const RowsAhead& next, float* scores) {
-  constexpr int kBlocks = kRows == 1 ? 4 : kRows <= 4 ? 2 : 1;
-  Asker asker(next);
+  constexpr int kBlocks = blocks_of<E>(kRows);
+  Asker asker(keys, sizeof(typename E::Stored), next);
   int first = 0;
   for (; first + (kBlocks - 1) * kLanes < keys.count; first += kBlocks * kLanes)
     dot_blocks<E, kRows, kBlocks>(queries, keys, first, asker, scores);
@@ -184,20 +214,22 @@ void query_dot_keys_rows(const float* queries, int rows, const StoredRows& keys,
   });
 }
 
-// acc[r][d…] for kRows rows and kVecs vectors of dims, the last of which has `lanes` dims; each number a chain over k.
+// acc[r][d…] for kRows rows and kVecs vectors of dims over keys [begin, end), each number a chain over k. kPart: the one vector
+// is the last, partial one.
 template <class E, int kRows, int kVecs, bool kPart>
-inline void value_tile(const float* weights, const StoredRows& values, int d, Asker& asker,
-                       const float* alpha, float* acc) {
+inline void value_tile(const float* weights, const StoredRows& values, int begin, int end, int d,
+                       Asker& asker, const float* alpha, float* acc) {
   const std::int64_t stride = acc_stride(values.dim);
   constexpr int kLines = (kVecs * kLanes * static_cast<int>(sizeof(typename E::Stored)) + 63) / 64;
   Vec sum[kRows][kVecs];
   QKV_UNROLL for (int r = 0; r < kRows; ++r) {
+    const Vec factor = set1(begin == 0 ? alpha[r] : 1.0f);
     QKV_UNROLL for (int v = 0; v < kVecs; ++v) sum[r][v] =
-        mul(load(acc + r * stride + d + v * kLanes), set1(alpha[r]));
+        mul(load(acc + r * stride + d + v * kLanes), factor);
   }
-  const auto* value = row_of<E>(values, 0) + d;
-  for (int k = 0; k < values.count; ++k, value += values.stride) {
-    asker.ask(kLines);
+  const auto* value = row_of<E>(values, begin) + d;
+  for (int k = begin; k < end; ++k, value += values.stride) {
+    asker.ask<kLines>();
     Vec x[kVecs];
     QKV_UNROLL for (int v = 0; v < kVecs; ++v) x[v] =
         kPart ? E::load_row(value, values.dim - d) : E::load_row(value + v * kLanes);
@@ -215,23 +247,29 @@ template <class E>
 void weighted_sum_values_rows(const float* weights, int rows, const StoredRows& values,
                               const RowsAhead& next, const float* alpha, float* acc) {
   const std::int64_t stride = acc_stride(values.dim);
-  Asker asker(next);
-  by_groups(rows, [&]<int kRows>(int r) {
-    // sums that fit into the registers beside a vector of values for each of kVecs and a weight
-    constexpr int kSums = kLanes == 8 ? 8 : 16;
-    constexpr int kVecs = kRows == 1   ? 8
-                          : kRows == 2 ? kSums / 2
-                          : kRows <= 4 ? kSums / 4
-                                       : kSums / 8;
-    const float* w = weights + std::int64_t{r} * kScoreStride;
-    float* to = acc + r * stride;
-    int d = 0;
-    for (; d + kVecs * kLanes <= values.dim; d += kVecs * kLanes)
-      value_tile<E, kRows, kVecs, false>(w, values, d, asker, alpha + r, to);
-    for (; d + kLanes <= values.dim; d += kLanes)
-      value_tile<E, kRows, 1, false>(w, values, d, asker, alpha + r, to);
-    if (d < values.dim) value_tile<E, kRows, 1, true>(w, values, d, asker, alpha + r, to);
-  });
+  Asker asker(values, sizeof(typename E::Stored), next);
+  // every tile of dims goes over the same few keys before any goes on: those are in the first-level cache then
+  const int step = rows_ahead(values.dim * static_cast<int>(sizeof(typename E::Stored)));
+  for (int begin = 0; begin < values.count; begin += step) {
+    const int end = values.count - begin < step ? values.count : begin + step;
+    by_groups(rows, [&]<int kRows>(int r) {
+      // sums that fit into the registers beside a vector of values for each of kVecs and a weight
+      constexpr int kSums = kLanes == 8 ? 8 : 16;
+      constexpr int kVecs = kRows == 1   ? 8
+                            : kRows == 2 ? kSums / 2
+                            : kRows <= 4 ? kSums / 4
+                                         : kSums / 8;
+      const float* w = weights + std::int64_t{r} * kScoreStride;
+      float* to = acc + r * stride;
+      int d = 0;
+      for (; d + kVecs * kLanes <= values.dim; d += kVecs * kLanes)
+        value_tile<E, kRows, kVecs, false>(w, values, begin, end, d, asker, alpha + r, to);
+      for (; d + kLanes <= values.dim; d += kLanes)
+        value_tile<E, kRows, 1, false>(w, values, begin, end, d, asker, alpha + r, to);
+      if (d < values.dim)
+        value_tile<E, kRows, 1, true>(w, values, begin, end, d, asker, alpha + r, to);
+    });
+  }
 }
 
 template <class E>
