@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "attention/few.h"
+#include "attention/decode.h"
 #include "attention/forward.h"
 #include "attention/panel.h"
 #include "attention/parallel.h"
@@ -96,10 +96,8 @@ class Pieces {
 
 void run(const Call& call, int threads) {
   const Problem& p = call.problem;
-  if (is_few(p)) {
-    parallel_for(threads, p.batch * p.heads, [&](std::int64_t task) {
-      attend_few(p, task / p.heads, task % p.heads, call.out, call.output.lse.data());
-    });
+  if (is_decode(p)) {
+    decode(p, call.out, call.output.lse.data(), threads);
     return;
   }
   const std::int64_t rows = rows_per_task(p, call.kernel.panel, threads);
