@@ -253,6 +253,8 @@ class Unit {
     if (p_.v_scale.data != nullptr) {
       std::array<float, kChunk> scale;
       chunk_scales(p_.v_scale, b_, kv_head_, keys, scale.data());
+      for (int k = 0; k < count; ++k)
+        leave_out |= some_hidden && !std::isfinite(scale[static_cast<std::size_t>(k)]);
       for (int r = 0; r < count_; ++r) kernel_.scale(scores_of(r), count, scale.data());
     }
     value.each_run(keys, [&](const StoredRows& rows, std::int64_t k) {
@@ -411,7 +413,10 @@ struct Plan {
 
 }  // namespace
 
-bool is_decode(const Problem& p) { return p.queries <= kMaxQueries; }
+bool is_decode(const Problem& p) {
+  const kernels::Kernels& kernel = kernels::kernels();
+  return p.queries <= kMaxQueries && !scores_in_pairs(kernel, p) && !values_in_pairs(kernel, p);
+}
 
 void decode(const Problem& p, const MutableRows& out, float* lse, int threads) {
   if (p.heads == 0 || p.queries == 0 || p.batch == 0) return;
