@@ -32,7 +32,8 @@ struct Call {
 void run_rows(const Call& call, std::int64_t b, std::int64_t h, std::int64_t first, int count,
               const TraceRecorder* recorder, TraceRecorder::Sums* sums) {
   const Problem& p = call.problem;
-  const RowBlock block{call.kernel, p, b, h, first, count};
+  const bool with_log = recorder != nullptr || call.output.lse.data() != nullptr;
+  const RowBlock block{call.kernel, p, b, h, first, count, with_log};
   const int width = call.kernel.panel;
   std::array<Panel, kMaxPanels> panels;
   std::array<PanelResult, kMaxPanels> results;

@@ -279,7 +279,7 @@ void HeadGradients::run_panel(Block& block, std::size_t i, bool shared) {
   key_chunk.stride = block.keys.stride;
   const std::size_t size = width_ * static_cast<std::size_t>(p.dim);
 
-  panel_dots(kernel, p, packed_query_ + i * size, key_chunk, block.weights);
+  panel_dots(kernel, p, panel, packed_query_ + i * size, key_chunk, block.weights);
   if (p.softcap > 0)
     std::copy_n(block.weights, static_cast<std::size_t>(count) * width_, block.capped);
   const bool some_hidden = panel_options(kernel, p, panel, keys, block.weights);
@@ -292,7 +292,7 @@ void HeadGradients::run_panel(Block& block, std::size_t i, bool shared) {
 
   if (call_->needs_scores()) {
     kernel.query_dot_keys(packed_d_out_ + i * width_ * static_cast<std::size_t>(p.dim_v),
-                          block.values.row(keys.begin), block.values.stride, count, p.dim_v,
+                          block.values.row(keys.begin), block.values.stride, count, p.dim_v, 0,
                           block.d_scores);
     kernel.softmax_gradients(block.weights, block.d_scores, count, lanes.shift.data(),
                              lanes.delta.data());
@@ -328,7 +328,7 @@ void HeadGradients::run_panel(Block& block, std::size_t i, bool shared) {
                                          p.dim, ones.data(), d_query_ + i * size, hidden.data());
     else
       kernel.weighted_sum_values(block.d_scores, key_chunk.floats, key_chunk.stride, count, p.dim,
-                                 ones.data(), d_query_ + i * size);
+                                 nullptr, 0, d_query_ + i * size);
   }
   if (shared) end_turn(i);
 }

@@ -54,20 +54,33 @@ void weighted_sum_values(const RowBlock& block, const Panel& panel, const float*
   if (values.pairs != nullptr) {
     alignas(64) std::array<kernels::Pair, kernels::kMaxPanel * kChunk / 2> pairs;
     kernel.pairs->pack_weights(weights, count, pairs.data());
-    const int pair_count = (count + 1) / 2;
-    if (leave_out && count % 2 == 1) hidden[static_cast<std::size_t>(count)] = 0;
-    if (leave_out)
-      kernel.pairs->weighted_sum_visible_values(pairs.data(), values.pairs, pair_count, p.dim_v,
-                                                alpha, sums.acc, hidden.data());
-    else
-      kernel.pairs->weighted_sum_values(pairs.data(), values.pairs, pair_count, p.dim_v, alpha,
-                                        sums.acc);
-  } else if (leave_out) {
+    if (leave_out) {
+      if (count % 2 == 1) hidden[static_cast<std::size_t>(count)] = 0;
+      kernel.pairs->weighted_sum_visible_values(pairs.data(), values.pairs, (count + 1) / 2,
+                                                p.dim_v, alpha, sums.acc, hidden.data());
+      return;
+    }
+    for (const Run& run : runs_of(kernel, panel, values.range)) {
+      const std::int64_t from = (run.keys.begin - values.range.begin) / 2;
+      const int pair_count = static_cast<int>(run.keys.end - run.keys.begin + 1) / 2;
+      kernel.pairs->weighted_sum_values(pairs.data() + from * kernel.panel,
+                                        values.pairs + from * p.dim_v, pair_count, p.dim_v, alpha,
+                                        run.first_lane, sums.acc);
+      alpha = nullptr;  // the chain goes on with the next run
+    }
+    return;
+  }
+  if (leave_out) {
     kernel.weighted_sum_visible_values(weights, values.floats, values.stride, count, p.dim_v, alpha,
                                        sums.acc, hidden.data());
-  } else {
-    kernel.weighted_sum_values(weights, values.floats, values.stride, count, p.dim_v, alpha,
-                               sums.acc);
+    return;
+  }
+  for (const Run& run : runs_of(kernel, panel, values.range)) {
+    const std::int64_t from = run.keys.begin - values.range.begin;
+    kernel.weighted_sum_values(weights + from * kernel.panel, values.floats + from * values.stride,
+                               values.stride, static_cast<int>(run.keys.end - run.keys.begin),
+                               p.dim_v, alpha, run.first_lane, sums.acc);
+    alpha = nullptr;
   }
 }
 
@@ -109,10 +122,10 @@ float spread_of(const PanelSums& sums, std::size_t lane, float sink, float sink_
   return sink_weight > 0 ? spread + sink_weight * (sink - shift) : spread;
 }
 
-// The sink joins the denominator; what remains is one factor per lane.
-PanelResult finish(const Problem& p, const Panel& panel, int width, const PanelSums& sums,
-                   LaneFloats& out_factor) {
-  PanelResult r;
+// The sink joins the denominator; what remains is one factor per lane. A logarithm for each lane takes as long as a chunk of
+// keys: `with_log` says whether somebody asks for it.
+void finish(const Problem& p, const Panel& panel, int width, const PanelSums& sums, bool with_log,
+            PanelResult& r, LaneFloats& out_factor) {
   const float sink = p.sinks != nullptr ? p.sinks[panel.head] * kLog2e : -kInfinity;
   for (std::size_t i = 0; i < static_cast<std::size_t>(width); ++i) {
     float shift = sums.max[i];
@@ -127,14 +140,13 @@ PanelResult finish(const Problem& p, const Panel& panel, int width, const PanelS
     r.max[i] = sums.max[i];
     r.shift[i] = shift;
     const bool nothing = shift == -kInfinity && !(sum != 0);  // a NaN sum is something
-    r.log2_sum[i] = nothing ? 0.0f : std::log2(sum);
+    r.log2_sum[i] = nothing || !with_log ? 0.0f : std::log2(sum);
     r.factor[i] = nothing ? 0.0f : 1.0f / sum;
     r.entropy[i] = nothing || !sums.traced
                        ? 0.0f
                        : r.log2_sum[i] - spread_of(sums, i, sink, sink_weight, shift) / sum;
     out_factor[i] = nothing ? 0.0f : rescale / sum;
   }
-  return r;
 }
 
 // The part of a chunk that any of the panels looks at.
@@ -231,7 +243,7 @@ void forward_rows(const RowBlock& block, const Panel* panels, const float* packe
 
   for (std::size_t i = 0; i < static_cast<std::size_t>(panel_count); ++i) {
     LaneFloats factor;
-    results[i] = finish(p, panels[i], kernel.panel, totals[i], factor);
+    finish(p, panels[i], kernel.panel, totals[i], block.with_log, results[i], factor);
     write_panel(block, panels[i], totals[i].acc, factor.data(), scores, out);
   }
 }

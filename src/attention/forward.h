@@ -45,6 +45,7 @@ struct RowBlock {
   const Problem& problem;
   std::int64_t batch, head, first;
   int count;
+  bool with_log;  // whether log2_sum of the results is wanted
 
   int panels() const { return (count + kernel.panel - 1) / kernel.panel; }
 };

@@ -51,15 +51,15 @@ bool mask_edges(const kernels::Kernels& kernel, const Panel& panel, Range keys, 
 
 Panel::Panel(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t first_query,
              int query_count)
-    : batch(b), head(h), first(first_query), count(query_count) {
-  keys = p.keys_of(b);
+    : batch(b), head(h), first(first_query), count(query_count), keys(p.keys_of(b)) {
   inner = {0, p.keys};
   outer = {p.keys, 0};
+  const std::int64_t before = p.position(b, 0);
   for (int lane = 0; lane < kernels::kMaxPanel; ++lane) {
     const auto i = static_cast<std::size_t>(lane);
-    const std::int64_t q = first + std::min(lane, count - 1);
-    const Range seen = p.visible(b, q);
-    position[i] = static_cast<std::int32_t>(p.position(b, q));
+    const std::int64_t at = before + first + std::min(lane, count - 1);
+    const Range seen = p.visible_from(at, keys);
+    position[i] = static_cast<std::int32_t>(at);
     begin[i] = static_cast<std::int32_t>(seen.begin);
     end[i] = static_cast<std::int32_t>(seen.end);
     inner = {std::max(inner.begin, seen.begin), std::min(inner.end, seen.end)};
@@ -92,15 +92,39 @@ void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& p
   kernel.pack_queries(rows.data, rows.stride, panel.count, p.dim, factor_of(p), packed);
 }
 
-void panel_dots(const kernels::Kernels& kernel, const Problem& p, const float* packed,
-                const KeyChunk& chunk, float* scores) {
+Runs runs_of(const kernels::Kernels& kernel, const Panel& panel, Range keys) {
+  Runs runs;
+  std::int64_t begin = keys.begin;
+  const auto add = [&](std::int64_t end, int first_lane) {
+    if (begin >= end) return;
+    runs.run[static_cast<std::size_t>(runs.count++)] = {{begin, end}, first_lane};
+    begin = end;
+  };
+  const bool stairs = panel.inner.end < keys.end;
+  std::int64_t reach = 0;  // no lane so far sees a key from here on
+  for (int lane = 0; stairs && lane < kernel.panel - kernel.step; ++lane) {
+    reach = std::max<std::int64_t>(reach, panel.end[static_cast<std::size_t>(lane)]);
+    if ((lane + 1) % kernel.step == 0)
+      add(std::min(reach + (reach - keys.begin) % 2, keys.end), lane + 1 - kernel.step);
+  }
+  add(keys.end, stairs ? kernel.panel - kernel.step : 0);
+  return runs;
+}
+
+void panel_dots(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                const float* packed, const KeyChunk& chunk, float* scores) {
   const int count = static_cast<int>(chunk.range.end - chunk.range.begin);
-  if (chunk.halves != nullptr)
-    kernel.pairs->query_dot_keys(reinterpret_cast<const kernels::Pair*>(packed), chunk.halves,
-                                 chunk.stride, count, p.dim + p.dim % 2, std::fabs(factor_of(p)),
-                                 scores);
-  else
-    kernel.query_dot_keys(packed, chunk.floats, chunk.stride, count, p.dim, scores);
+  for (const Run& run : runs_of(kernel, panel, chunk.range)) {
+    const KeyChunk keys = chunk.part(run.keys);
+    const int key_count = static_cast<int>(run.keys.end - run.keys.begin);
+    float* const to = scores + (run.keys.begin - chunk.range.begin) * kernel.panel;
+    if (keys.halves != nullptr)
+      kernel.pairs->query_dot_keys(reinterpret_cast<const kernels::Pair*>(packed), keys.halves,
+                                   keys.stride, key_count, p.dim + p.dim % 2,
+                                   std::fabs(factor_of(p)), run.first_lane, to);
+    else
+      kernel.query_dot_keys(packed, keys.floats, keys.stride, key_count, p.dim, run.first_lane, to);
+  }
   if (chunk.scale != nullptr) kernel.scale_rows(scores, count, chunk.scale);
   if (p.softcap > 0) kernel.softcap(scores, count, p.softcap, kLog2e);
 }
@@ -119,7 +143,7 @@ bool panel_options(const kernels::Kernels& kernel, const Problem& p, const Panel
 
 bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
                   const float* packed, const KeyChunk& keys, float* scores) {
-  panel_dots(kernel, p, packed, keys, scores);
+  panel_dots(kernel, p, panel, packed, keys, scores);
   return panel_options(kernel, p, panel, keys.range, scores);
 }
 

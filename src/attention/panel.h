@@ -23,10 +23,10 @@ using LaneInts = std::array<std::int32_t, kernels::kMaxPanel>;
 
 struct Panel {
   std::int64_t batch = 0, head = 0;
-  std::int64_t first = 0;   // first query
-  int count = 0;            // queries; lanes beyond repeat the last one's visibility
-  LaneInts position{};      // where each query stands
-  LaneInts begin{}, end{};  // the keys each may see; begin = end = 0 where none
+  std::int64_t first = 0;  // first query
+  int count = 0;           // queries; lanes beyond repeat the last one's visibility
+  LaneInts position;       // where each query stands
+  LaneInts begin, end;     // the keys each may see; begin = end = 0 where none
   // Over lanes with visible keys: all of them see [inner.begin, inner.end), none sees beyond [outer.begin, outer.end).
   Range inner, outer;
   std::int64_t keys = 0;  // of the batch entry
@@ -38,6 +38,22 @@ struct Panel {
   // The part of [chunk, chunk + kChunk) that this panel must look at; empty where begin ≥ end.
   Range keys_in(std::int64_t chunk) const;
 };
+
+// Keys of a chunk that the lanes from first_lane on may see, and the others not: along the diagonal of a causal order each
+// vector of lanes ends a step later, and what lies beyond is not computed.
+struct Run {
+  Range keys;
+  int first_lane;
+};
+struct Runs {
+  std::array<Run, kernels::kMaxPanel> run;
+  int count = 0;
+
+  const Run* begin() const { return run.data(); }
+  const Run* end() const { return run.data() + count; }
+};
+// Every run but the last has an even number of keys.
+Runs runs_of(const kernels::Kernels& kernel, const Panel& panel, Range keys);
 
 // Packs the panel's queries: as floats, times factor_of(p), which brings scores to log2 units (with a softcap: to natural ones);
 // or as pairs, which have dim/2 of the room.
@@ -51,8 +67,8 @@ bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel&
 
 // The two halves of panel_scores: query·key · scale → softcap, and what comes after. Between them the backward pass keeps the
 // capped scores.
-void panel_dots(const kernels::Kernels& kernel, const Problem& p, const float* packed,
-                const KeyChunk& keys, float* scores);
+void panel_dots(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                const float* packed, const KeyChunk& keys, float* scores);
 bool panel_options(const kernels::Kernels& kernel, const Problem& p, const Panel& panel, Range keys,
                    float* scores);
 

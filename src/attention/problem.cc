@@ -155,16 +155,6 @@ void check_input_type(const char* function, const char* name, DType dtype, DType
 
 }  // namespace
 
-Range Problem::visible(std::int64_t b, std::int64_t q) const {
-  const std::int64_t at = position(b, q);
-  std::int64_t begin = 0;
-  std::int64_t end = keys_of(b);
-  if (causal != Causal::no) end = std::min(end, at + 1);
-  if (window.left >= 0) begin = std::max(begin, at - window.left);
-  if (window.right >= 0) end = std::min(end, at + window.right + 1);
-  return begin < end ? Range{begin, end} : Range{0, 0};
-}
-
 bool Problem::hidden(std::int64_t b, std::int64_t h, std::int64_t q, std::int64_t k) const {
   const Range seen = visible(b, q);
   if (k < seen.begin || k >= seen.end) return true;

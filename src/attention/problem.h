@@ -106,7 +106,18 @@ struct Problem {
     return causal == Causal::top_left ? q : q + keys_of(b) - queries_of(b);
   }
   // The keys that order, window and key_lengths let query q see; begin = end = 0 where there are none.
-  Range visible(std::int64_t b, std::int64_t q) const;
+  Range visible(std::int64_t b, std::int64_t q) const {
+    return visible_from(position(b, q), keys_of(b));
+  }
+  // The same for a query at this place among so many keys.
+  Range visible_from(std::int64_t at, std::int64_t key_count) const {
+    std::int64_t begin = 0;
+    std::int64_t end = key_count;
+    if (causal != Causal::no) end = end < at + 1 ? end : at + 1;
+    if (window.left >= 0) begin = begin > at - window.left ? begin : at - window.left;
+    if (window.right >= 0) end = end < at + window.right + 1 ? end : at + window.right + 1;
+    return begin < end ? Range{begin, end} : Range{0, 0};
+  }
   // Whether query q may not see key k: for its place, by the mask, or by a bias of −inf.
   bool hidden(std::int64_t b, std::int64_t h, std::int64_t q, std::int64_t k) const;
 };

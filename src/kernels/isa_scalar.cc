@@ -4,6 +4,7 @@ namespace qkv::kernels {
 extern const Kernels scalar_kernels;
 const Kernels scalar_kernels = {.name = "scalar",
                                 .panel = scalar::kPanel,
+                                .step = scalar::kPanel,
                                 .narrow = nullptr,
                                 .pairs = nullptr,
                                 .pack_queries = scalar::pack_queries,

@@ -43,6 +43,7 @@ static_assert(kMaxChunk % kKeyGroup == 0);
 struct Kernels {
   const char* name;
   int panel;  // lanes in a panel, at most kMaxPanel
+  int step;  // lanes of one vector: where a staircase may start (query_dot_keys, weighted_sum_values)
   // The same instruction set with the next narrower panel, so that few queries leave few lanes idle; null if there is none.
   // Every bit is the same.
   const Kernels* narrow;
@@ -53,9 +54,10 @@ struct Kernels {
   void (*pack_queries)(const float* rows, std::int64_t row_stride, int count, int dim, float factor,
                        float* packed);
 
-  // scores[k][lane] = Σ_d packed[d][lane] · keys[k][d], a chain of fused multiply-adds from d = 0.
+  // scores[k][lane] = Σ_d packed[d][lane] · keys[k][d], a chain of fused multiply-adds from d = 0, for lanes from first_lane, a
+  // multiple of step, on: the others, which see none of these keys, stay as they are.
   void (*query_dot_keys)(const float* packed, const float* keys, std::int64_t key_stride,
-                         int key_count, int dim, float* scores);
+                         int key_count, int dim, int first_lane, float* scores);
 
   // scores[k][lane] *= factor[k]: the scale of 8-bit keys, or of values on their weights.
   void (*scale_rows)(float* scores, int key_count, const float* factor);
@@ -79,9 +81,11 @@ struct Kernels {
   // max). A weight of 0 adds 0.
   void (*softmax_traced)(float* scores, int key_count, const SoftmaxState& state);
 
-  // acc[d][lane] = acc[d][lane]·alpha[lane] + Σ_k weights[k][lane] · values[k][d], a chain from k = 0.
+  // acc[d][lane] = acc[d][lane]·alpha[lane] + Σ_k weights[k][lane] · values[k][d], a chain from k = 0, for lanes from first_lane
+  // on. A null alpha stands for ones.
   void (*weighted_sum_values)(const float* weights, const float* values, std::int64_t value_stride,
-                              int key_count, int dim, const float* alpha, float* acc);
+                              int key_count, int dim, const float* alpha, int first_lane,
+                              float* acc);
 
   // The same, but where hidden[k] has bit `lane` set the product is left out, whatever bits the value holds.
   void (*weighted_sum_visible_values)(const float* weights, const float* values,

@@ -23,9 +23,10 @@ struct PairKernels {
   void (*pack_queries)(const std::uint16_t* rows, std::int64_t row_stride, int count, int dim,
                        bool negate, Pair* packed);
 
-  // scores[k][lane] = factor · Σ_d packed[d/2][lane] · keys[k][d], a chain of dot() from d = 0. dim is even.
+  // scores[k][lane] = factor · Σ_d packed[d/2][lane] · keys[k][d], a chain of dot() from d = 0, for lanes from first_lane on, as
+  // in kernels.h. dim is even.
   void (*query_dot_keys)(const Pair* packed, const std::uint16_t* keys, std::int64_t key_stride,
-                         int key_count, int dim, float factor, float* scores);
+                         int key_count, int dim, float factor, int first_lane, float* scores);
 
   // pairs[k/2][lane] = (weights[k][lane], weights[k + 1][lane]) rounded to nearest even; the partner of an odd last one is 0.
   void (*pack_weights)(const float* weights, int key_count, Pair* pairs);
@@ -34,9 +35,10 @@ struct PairKernels {
   void (*pack_values)(const std::uint16_t* rows, std::int64_t row_stride, int row_count, int dim,
                       Pair* pairs);
 
-  // acc[d][lane] = acc[d][lane]·alpha[lane] + Σ_k weights[k/2][lane] · values[k/2][d], a chain of dot() from k = 0.
+  // acc[d][lane] = acc[d][lane]·alpha[lane] + Σ_k weights[k/2][lane] · values[k/2][d], a chain of dot() from k = 0, for lanes from
+  // first_lane on. A null alpha stands for ones.
   void (*weighted_sum_values)(const Pair* weights, const Pair* values, int pair_count, int dim,
-                              const float* alpha, float* acc);
+                              const float* alpha, int first_lane, float* acc);
 
   // The same, but where hidden[k] has bit `lane` set, key k's value counts as 0 whatever bits it holds.
   void (*weighted_sum_visible_values)(const Pair* weights, const Pair* values, int pair_count,

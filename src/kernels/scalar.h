@@ -25,9 +25,9 @@ inline void pack_queries(const float* rows, std::int64_t row_stride, int count, 
 
 // scores[k][lane] = Σ_d packed[d][lane] · keys[k][d]
 inline void query_dot_keys(const float* packed, const float* keys, std::int64_t key_stride,
-                           int key_count, int dim, float* scores) {
+                           int key_count, int dim, int first_lane, float* scores) {
   for (int k = 0; k < key_count; ++k)
-    for (int lane = 0; lane < kPanel; ++lane) {
+    for (int lane = first_lane; lane < kPanel; ++lane) {
       float sum = 0;
       for (int d = 0; d < dim; ++d) sum += packed[d * kPanel + lane] * keys[k * key_stride + d];
       scores[k * kPanel + lane] = sum;
@@ -102,7 +102,7 @@ inline void weighted_sum_visible_values(const float* weights, const float* value
     for (int lane = 0; lane < kPanel; ++lane) {
       float sum = acc[d * kPanel + lane] * alpha[lane];
       for (int k = 0; k < key_count; ++k)
-        if (hidden == nullptr || (hidden[k] >> lane & 1) == 0)
+        if ((hidden[k] >> lane & 1) == 0)
           sum += weights[k * kPanel + lane] * values[k * value_stride + d];
       acc[d * kPanel + lane] = sum;
     }
@@ -110,8 +110,14 @@ inline void weighted_sum_visible_values(const float* weights, const float* value
 
 inline void weighted_sum_values(const float* weights, const float* values,
                                 std::int64_t value_stride, int key_count, int dim,
-                                const float* alpha, float* acc) {
-  weighted_sum_visible_values(weights, values, value_stride, key_count, dim, alpha, acc, nullptr);
+                                const float* alpha, int first_lane, float* acc) {
+  for (int d = 0; d < dim; ++d)
+    for (int lane = first_lane; lane < kPanel; ++lane) {
+      float sum = acc[d * kPanel + lane] * (alpha != nullptr ? alpha[lane] : 1.0f);
+      for (int k = 0; k < key_count; ++k)
+        sum += weights[k * kPanel + lane] * values[k * value_stride + d];
+      acc[d * kPanel + lane] = sum;
+    }
 }
 
 inline bool all_finite(const float* rows, std::int64_t row_stride, int row_count, int dim) {

@@ -40,29 +40,25 @@ inline void dot_tile(const Packed* packed, const float* rows, std::int64_t row_s
   }
 }
 
-// 8 rows left are two tiles of 4 rather than a tile of 6 and one of 2, which has too few sums to keep the units busy.
-constexpr bool full_tile_fits(int rows) {
-  return rows >= kTileRows && !(rows == 8 && kTileRows == 6);
-}
-
-// All rows of one panel, in tiles of kTileRows and a rest in tiles of 4, 2, 1.
-template <typename Packed>
+// All rows of kVecs vectors of a panel, in full tiles and a rest in tiles of 4, 2, 1.
+template <int kVecs, typename Packed>
 inline void dot_rows(const Packed* packed, const float* rows, std::int64_t row_stride,
-                     int row_count, int count, const Vec (&start)[kPanelVecs], float* sums,
+                     int row_count, int count, const Vec (&start)[kVecs], float* sums,
                      std::int64_t sums_stride) {
+  constexpr int kRows = kRowsOf<kVecs>;
   int r = 0;
-  for (; full_tile_fits(row_count - r); r += kTileRows)
-    dot_tile<kTileRows, kPanelVecs>(packed, rows + r * row_stride, row_stride, count, start,
-                                    sums + r * sums_stride, sums_stride);
+  for (; full_tile_fits(row_count - r, kRows); r += kRows)
+    dot_tile<kRows, kVecs>(packed, rows + r * row_stride, row_stride, count, start,
+                           sums + r * sums_stride, sums_stride);
   for (; r + 4 <= row_count; r += 4)
-    dot_tile<4, kPanelVecs>(packed, rows + r * row_stride, row_stride, count, start,
-                            sums + r * sums_stride, sums_stride);
+    dot_tile<4, kVecs>(packed, rows + r * row_stride, row_stride, count, start,
+                       sums + r * sums_stride, sums_stride);
   for (; r + 2 <= row_count; r += 2)
-    dot_tile<2, kPanelVecs>(packed, rows + r * row_stride, row_stride, count, start,
-                            sums + r * sums_stride, sums_stride);
+    dot_tile<2, kVecs>(packed, rows + r * row_stride, row_stride, count, start,
+                       sums + r * sums_stride, sums_stride);
   if (r < row_count)
-    dot_tile<1, kPanelVecs>(packed, rows + r * row_stride, row_stride, count, start,
-                            sums + r * sums_stride, sums_stride);
+    dot_tile<1, kVecs>(packed, rows + r * row_stride, row_stride, count, start,
+                       sums + r * sums_stride, sums_stride);
 }
 
 void pack_queries(const float* rows, std::int64_t row_stride, int count, int dim, float factor,
@@ -91,10 +87,13 @@ void pack_queries(const float* rows, std::int64_t row_stride, int count, int dim
 }
 
 void query_dot_keys(const float* packed, const float* keys, std::int64_t key_stride, int key_count,
-                    int dim, float* scores) {
-  Vec zero[kPanelVecs];
-  QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) zero[v] = set1(0.0f);
-  dot_rows(packed, keys, key_stride, key_count, dim, zero, scores, kPanel);
+                    int dim, int first_lane, float* scores) {
+  for_vectors_from(first_lane, [&]<int kVecs>() {
+    Vec zero[kVecs];
+    QKV_UNROLL for (int v = 0; v < kVecs; ++v) zero[v] = set1(0.0f);
+    dot_rows<kVecs>(packed + first_lane, keys, key_stride, key_count, dim, zero,
+                    scores + first_lane, kPanel);
+  });
 }
 
 void scale_rows(float* scores, int key_count, const float* factor) {
@@ -216,42 +215,49 @@ void softmax_traced(float* scores, int key_count, const SoftmaxState& state) {
   softmax_panel<true>(scores, key_count, state);
 }
 
-// acc[d][lane] for kDims dims; values points at the first of them.
-template <int kDims>
+// acc[d][lane] for kDims dims and kVecs vectors; values, weights, alpha and acc point at the first of them.
+template <int kDims, int kVecs>
 inline void value_tile(const float* weights, const float* values, std::int64_t value_stride,
                        int key_count, const float* alpha, float* acc) {
-  Vec sum[kDims][kPanelVecs];
+  Vec sum[kDims][kVecs];
   QKV_UNROLL for (int d = 0; d < kDims; ++d) {
-    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) sum[d][v] =
-        mul(load(acc + d * kPanel + v * kLanes), load(alpha + v * kLanes));
+    QKV_UNROLL for (int v = 0; v < kVecs; ++v) {
+      sum[d][v] = load(acc + d * kPanel + v * kLanes);
+      if (alpha != nullptr) sum[d][v] = mul(sum[d][v], load(alpha + v * kLanes));
+    }
   }
   for (int k = 0; k < key_count; ++k) {
-    Vec weight[kPanelVecs];
-    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) weight[v] =
-        load(weights + k * kPanel + v * kLanes);
+    Vec weight[kVecs];
+    QKV_UNROLL for (int v = 0; v < kVecs; ++v) weight[v] = load(weights + k * kPanel + v * kLanes);
     const float* value = values + k * value_stride;
     // a row per key, and rows of 512 bytes share few cache sets: without this 5% slower at 128 dims
     __builtin_prefetch(value + 8 * value_stride + kDims - 1);
     QKV_UNROLL for (int d = 0; d < kDims; ++d) {
       const Vec x = broadcast(value + d);
-      QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) sum[d][v] = fma(x, weight[v], sum[d][v]);
+      QKV_UNROLL for (int v = 0; v < kVecs; ++v) sum[d][v] = fma(x, weight[v], sum[d][v]);
     }
   }
   QKV_UNROLL for (int d = 0; d < kDims; ++d) {
-    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) store(acc + d * kPanel + v * kLanes, sum[d][v]);
+    QKV_UNROLL for (int v = 0; v < kVecs; ++v) store(acc + d * kPanel + v * kLanes, sum[d][v]);
   }
 }
 
 void weighted_sum_values(const float* weights, const float* values, std::int64_t value_stride,
-                         int key_count, int dim, const float* alpha, float* acc) {
-  constexpr int kDims = kTileRows;
-  int d = 0;
-  for (; full_tile_fits(dim - d); d += kDims)
-    value_tile<kDims>(weights, values + d, value_stride, key_count, alpha, acc + d * kPanel);
-  for (; d + 4 <= dim; d += 4)
-    value_tile<4>(weights, values + d, value_stride, key_count, alpha, acc + d * kPanel);
-  for (; d < dim; ++d)
-    value_tile<1>(weights, values + d, value_stride, key_count, alpha, acc + d * kPanel);
+                         int key_count, int dim, const float* alpha, int first_lane, float* acc) {
+  weights += first_lane;
+  acc += first_lane;
+  if (alpha != nullptr) alpha += first_lane;
+  for_vectors_from(first_lane, [&]<int kVecs>() {
+    constexpr int kDims = kRowsOf<kVecs>;
+    int d = 0;
+    for (; full_tile_fits(dim - d, kDims); d += kDims)
+      value_tile<kDims, kVecs>(weights, values + d, value_stride, key_count, alpha,
+                               acc + d * kPanel);
+    for (; d + 4 <= dim; d += 4)
+      value_tile<4, kVecs>(weights, values + d, value_stride, key_count, alpha, acc + d * kPanel);
+    for (; d < dim; ++d)
+      value_tile<1, kVecs>(weights, values + d, value_stride, key_count, alpha, acc + d * kPanel);
+  });
 }
 
 void weighted_sum_visible_values(const float* weights, const float* values,
@@ -391,7 +397,7 @@ void linear(const Packed* packed, const float* bias, const float* x, std::int64_
     for (int i = 0; i < kPanel; ++i) padded[i] = bias && i < width ? bias[first + i] : 0.0f;
     QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) start[v] = load(padded + v * kLanes);
     if (width == kPanel) {
-      dot_rows(panel, x, x_stride, rows, in, start, y + first, y_stride);
+      dot_rows<kPanelVecs>(panel, x, x_stride, rows, in, start, y + first, y_stride);
       continue;
     }
     for (int r = 0; r < rows; ++r) {
@@ -406,6 +412,7 @@ void linear(const Packed* packed, const float* bias, const float* x, std::int64_
 constexpr Kernels table_of(const char* name, const Kernels* narrow) {
   return {.name = name,
           .panel = kPanel,
+          .step = kLanes,
           .narrow = narrow,
           .pairs = nullptr,
           .pack_queries = pack_queries,

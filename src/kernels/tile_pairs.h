@@ -5,12 +5,11 @@
 #include <cstdint>
 
 #include "kernels/pairs.h"
+#include "kernels/tile_panel.h"
 #include "kernels/vec_math.h"
 
 namespace qkv::kernels {
 namespace {
-
-inline constexpr int kPanel = kLanes * kPanelVecs;
 
 void pack_queries_pairs(const std::uint16_t* rows, std::int64_t row_stride, int count, int dim,
                         bool negate, Pair* packed) {
@@ -40,39 +39,46 @@ void pack_queries_pairs(const std::uint16_t* rows, std::int64_t row_stride, int 
 }
 
 // scores[r][lane] = factor · Σ_d packed[d/2][lane] · keys[r][d] for kRows keys, held in registers.
-template <int kRows>
+template <int kRows, int kVecs>
 inline void dot_pairs_tile(const Pair* packed, const std::uint16_t* keys, std::int64_t key_stride,
                            int dim, float factor, float* scores) {
-  Vec sum[kRows][kPanelVecs];
+  Vec sum[kRows][kVecs];
   QKV_UNROLL for (int r = 0; r < kRows; ++r) {
-    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) sum[r][v] = set1(0.0f);
+    QKV_UNROLL for (int v = 0; v < kVecs; ++v) sum[r][v] = set1(0.0f);
   }
   for (int d = 0; d < dim; d += 2) {
-    PairVec lane[kPanelVecs];
-    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) lane[v] =
+    PairVec lane[kVecs];
+    QKV_UNROLL for (int v = 0; v < kVecs; ++v) lane[v] =
         load_pairs(packed + d / 2 * kPanel + v * kLanes);
     QKV_UNROLL for (int r = 0; r < kRows; ++r) {
       const PairVec key = broadcast_pair(keys + r * key_stride + d);
-      QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) sum[r][v] = dot(sum[r][v], lane[v], key);
+      QKV_UNROLL for (int v = 0; v < kVecs; ++v) sum[r][v] = dot(sum[r][v], lane[v], key);
     }
   }
   const Vec f = set1(factor);
   QKV_UNROLL for (int r = 0; r < kRows; ++r) {
-    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v)
+    QKV_UNROLL for (int v = 0; v < kVecs; ++v)
         store(scores + r * kPanel + v * kLanes, mul(f, sum[r][v]));
   }
 }
 
 void query_dot_keys_pairs(const Pair* packed, const std::uint16_t* keys, std::int64_t key_stride,
-                          int key_count, int dim, float factor, float* scores) {
-  int r = 0;
-  for (; r + kTileRows <= key_count && !(key_count - r == 8 && kTileRows == 6); r += kTileRows)
-    dot_pairs_tile<kTileRows>(packed, keys + r * key_stride, key_stride, dim, factor,
-                              scores + r * kPanel);
-  for (; r + 4 <= key_count; r += 4)
-    dot_pairs_tile<4>(packed, keys + r * key_stride, key_stride, dim, factor, scores + r * kPanel);
-  for (; r < key_count; ++r)
-    dot_pairs_tile<1>(packed, keys + r * key_stride, key_stride, dim, factor, scores + r * kPanel);
+                          int key_count, int dim, float factor, int first_lane, float* scores) {
+  packed += first_lane;
+  scores += first_lane;
+  for_vectors_from(first_lane, [&]<int kVecs>() {
+    constexpr int kRows = kRowsOf<kVecs>;
+    int r = 0;
+    for (; full_tile_fits(key_count - r, kRows); r += kRows)
+      dot_pairs_tile<kRows, kVecs>(packed, keys + r * key_stride, key_stride, dim, factor,
+                                   scores + r * kPanel);
+    for (; r + 4 <= key_count; r += 4)
+      dot_pairs_tile<4, kVecs>(packed, keys + r * key_stride, key_stride, dim, factor,
+                               scores + r * kPanel);
+    for (; r < key_count; ++r)
+      dot_pairs_tile<1, kVecs>(packed, keys + r * key_stride, key_stride, dim, factor,
+                               scores + r * kPanel);
+  });
 }
 
 void pack_weights(const float* weights, int key_count, Pair* pairs) {
@@ -108,39 +114,47 @@ void pack_values(const std::uint16_t* rows, std::int64_t row_stride, int row_cou
   }
 }
 
-// acc[d][lane] for kDims dims; values points at the first of them.
-template <int kDims>
+// acc[d][lane] for kDims dims and kVecs vectors; values, weights, alpha and acc point at the first of them.
+template <int kDims, int kVecs>
 inline void value_pairs_tile(const Pair* weights, const Pair* values, int pair_count, int dim,
                              const float* alpha, float* acc) {
-  Vec sum[kDims][kPanelVecs];
+  Vec sum[kDims][kVecs];
   QKV_UNROLL for (int d = 0; d < kDims; ++d) {
-    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) sum[d][v] =
-        mul(load(acc + d * kPanel + v * kLanes), load(alpha + v * kLanes));
+    QKV_UNROLL for (int v = 0; v < kVecs; ++v) {
+      sum[d][v] = load(acc + d * kPanel + v * kLanes);
+      if (alpha != nullptr) sum[d][v] = mul(sum[d][v], load(alpha + v * kLanes));
+    }
   }
   for (int j = 0; j < pair_count; ++j) {
-    PairVec weight[kPanelVecs];
-    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) weight[v] =
+    PairVec weight[kVecs];
+    QKV_UNROLL for (int v = 0; v < kVecs; ++v) weight[v] =
         load_pairs(weights + j * kPanel + v * kLanes);
     const Pair* value = values + static_cast<std::int64_t>(j) * dim;
     QKV_UNROLL for (int d = 0; d < kDims; ++d) {
       const PairVec x = broadcast_pair(value + d);
-      QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) sum[d][v] = dot(sum[d][v], weight[v], x);
+      QKV_UNROLL for (int v = 0; v < kVecs; ++v) sum[d][v] = dot(sum[d][v], weight[v], x);
     }
   }
   QKV_UNROLL for (int d = 0; d < kDims; ++d) {
-    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) store(acc + d * kPanel + v * kLanes, sum[d][v]);
+    QKV_UNROLL for (int v = 0; v < kVecs; ++v) store(acc + d * kPanel + v * kLanes, sum[d][v]);
   }
 }
 
 void weighted_sum_pairs(const Pair* weights, const Pair* values, int pair_count, int dim,
-                        const float* alpha, float* acc) {
-  int d = 0;
-  for (; d + kTileRows <= dim && !(dim - d == 8 && kTileRows == 6); d += kTileRows)
-    value_pairs_tile<kTileRows>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel);
-  for (; d + 4 <= dim; d += 4)
-    value_pairs_tile<4>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel);
-  for (; d < dim; ++d)
-    value_pairs_tile<1>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel);
+                        const float* alpha, int first_lane, float* acc) {
+  weights += first_lane;
+  acc += first_lane;
+  if (alpha != nullptr) alpha += first_lane;
+  for_vectors_from(first_lane, [&]<int kVecs>() {
+    constexpr int kDims = kRowsOf<kVecs>;
+    int d = 0;
+    for (; full_tile_fits(dim - d, kDims); d += kDims)
+      value_pairs_tile<kDims, kVecs>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel);
+    for (; d + 4 <= dim; d += 4)
+      value_pairs_tile<4, kVecs>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel);
+    for (; d < dim; ++d)
+      value_pairs_tile<1, kVecs>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel);
+  });
 }
 
 void weighted_sum_visible_pairs(const Pair* weights, const Pair* values, int pair_count, int dim,

@@ -85,7 +85,7 @@ TEST(Pairs, ScoresHaveTheTwinsBits) {
         const std::vector<Pair> packed = pairs(random, dim / 2 * kernel.panel);
         std::vector<float> got(static_cast<std::size_t>(keys * kernel.panel));
         std::vector<float> expected = got;
-        kernel.query_dot_keys(packed.data(), rows.data(), stride, keys, dim, 0.3f, got.data());
+        kernel.query_dot_keys(packed.data(), rows.data(), stride, keys, dim, 0.3f, 0, got.data());
         scalar::query_dot_keys_pairs(kernel.panel, packed.data(), rows.data(), stride, keys, dim,
                                      0.3f, expected.data());
         ASSERT_EQ(got, expected) << keys << " keys, dim " << dim;
@@ -131,7 +131,7 @@ TEST(Pairs, SumsOfValuesHaveTheTwinsBits) {
         for (auto& x : start) x = random.normal();
         std::vector<float> got = start;
         std::vector<float> expected = start;
-        kernel.weighted_sum_values(weights.data(), values.data(), count, dim, alpha.data(),
+        kernel.weighted_sum_values(weights.data(), values.data(), count, dim, alpha.data(), 0,
                                    got.data());
         scalar::weighted_sum_pairs(kernel.panel, weights.data(), values.data(), count, dim,
                                    alpha.data(), expected.data(), nullptr);
@@ -170,6 +170,36 @@ TEST(Pairs, FindsWhatIsNotFinite) {
         }
       rows[static_cast<std::size_t>(dim)] = 0x7fc0;  // between the rows
       EXPECT_TRUE(kernel.all_finite(rows.data(), dim + 1, 5, dim));
+    }
+  });
+}
+
+// A staircase, as in scores_test.cc and values_test.cc.
+TEST(Pairs, FromALaneOn) {
+  for_each_table([](const PairKernels& kernel) {
+    constexpr int kDim = 40, kCount = 38;
+    Random random(6);
+    const auto lanes = static_cast<std::size_t>(kernel.panel);
+    const std::vector<Pair> packed = pairs(random, kDim / 2 * kernel.panel);
+    const Halves keys = numbers(random, kCount * kDim);
+    const std::vector<Pair> weights = pairs(random, kCount / 2 * kernel.panel);
+    const std::vector<Pair> values = pairs(random, kCount / 2 * kDim);
+    const std::vector<float> ones(lanes, 1);
+    std::vector<float> scores(kCount * lanes);
+    std::vector<float> acc(kDim * lanes, 0.5f);
+    kernel.query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 1, 0, scores.data());
+    kernel.weighted_sum_values(weights.data(), values.data(), kCount / 2, kDim, ones.data(), 0,
+                               acc.data());
+    for (int first = 0; first < kernel.panel; first += 16) {
+      std::vector<float> some(scores.size(), 7);
+      std::vector<float> sums(acc.size(), 0.5f);
+      kernel.query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 1, first, some.data());
+      kernel.weighted_sum_values(weights.data(), values.data(), kCount / 2, kDim, nullptr, first,
+                                 sums.data());
+      for (std::size_t i = 0; i < some.size(); ++i)
+        ASSERT_EQ(some[i], i % lanes < static_cast<std::size_t>(first) ? 7 : scores[i]);
+      for (std::size_t i = 0; i < sums.size(); ++i)
+        ASSERT_EQ(sums[i], i % lanes < static_cast<std::size_t>(first) ? 0.5f : acc[i]);
     }
   });
 }

@@ -41,11 +41,11 @@ TEST_P(Scores, QueryDotKeysIsItsTwin) {
       const Floats packed(std::int64_t{dim} * panel(), random, -1, 1);
       const Floats keys(count * stride, random, -1, 1);
       Floats scores(std::int64_t{count} * panel(), kNaN);
-      kernel().query_dot_keys(packed.data(), keys.data(), stride, count, dim, scores.data());
+      kernel().query_dot_keys(packed.data(), keys.data(), stride, count, dim, 0, scores.data());
       for (int first = 0; first < panel(); first += scalar::kPanel) {
         const Floats lanes = group(packed, panel(), first);
         Floats twin(std::int64_t{count} * scalar::kPanel);
-        scalar::query_dot_keys(lanes.data(), keys.data(), stride, count, dim, twin.data());
+        scalar::query_dot_keys(lanes.data(), keys.data(), stride, count, dim, 0, twin.data());
         for (int k = 0; k < count; ++k)
           for (int lane = 0; lane < scalar::kPanel; ++lane) {
             double size = 0;
@@ -68,11 +68,11 @@ TEST_P(Scores, QueryDotKeysBitsDoNotDependOnTheTile) {
     const Floats packed(std::int64_t{dim} * panel(), random, -1, 1);
     const Floats keys(std::int64_t{kCount} * dim, random, -1, 1);
     Floats all(std::int64_t{kCount} * panel());
-    kernel().query_dot_keys(packed.data(), keys.data(), dim, kCount, dim, all.data());
+    kernel().query_dot_keys(packed.data(), keys.data(), dim, kCount, dim, 0, all.data());
     for (int count = 1; count <= kCount; ++count)
       for (const int first : {0, kCount - count}) {
         Floats some(std::int64_t{count} * panel(), kNaN);
-        kernel().query_dot_keys(packed.data(), keys.data() + first * dim, dim, count, dim,
+        kernel().query_dot_keys(packed.data(), keys.data() + first * dim, dim, count, dim, 0,
                                 some.data());
         ASSERT_EQ(std::memcmp(some.data(), all.data() + first * panel(),
                               sizeof(float) * static_cast<std::size_t>(some.size())),
@@ -94,7 +94,7 @@ TEST_P(Scores, QueryDotKeysBitsDoNotDependOnTheLane) {
     Floats packed(kDim * panel(), random, -1, 1);
     for (int d = 0; d < kDim; ++d) packed[d * panel() + lane] = row[d];
     Floats scores(std::int64_t{kCount} * panel());
-    kernel().query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, scores.data());
+    kernel().query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 0, scores.data());
     for (int k = 0; k < kCount; ++k) {
       const float score = scores[k * panel() + lane];
       if (lane == 0) expected.push_back(score);
@@ -206,6 +206,25 @@ TEST_P(Scores, AllFiniteFindsOneBadNumberAnywhere) {
             rows[r * stride + d] = kept;
           }
     }
+}
+
+// A staircase: lanes before the first one keep what they had, the others have the bits of the whole panel.
+TEST_P(Scores, QueryDotKeysFromALaneOn) {
+  constexpr int kDim = 40, kCount = 37;
+  Random random(9);
+  const Floats packed(kDim * panel(), random, -1, 1);
+  const Floats keys(kCount * kDim, random, -1, 1);
+  Floats all(kCount * panel());
+  kernel().query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 0, all.data());
+  for (int first = 0; first < panel(); first += kernel().step) {
+    Floats some(kCount * panel(), 7);
+    kernel().query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, first, some.data());
+    for (int k = 0; k < kCount; ++k)
+      for (int lane = 0; lane < panel(); ++lane)
+        ASSERT_EQ(bits_of(some[k * panel() + lane]),
+                  bits_of(lane < first ? 7 : all[k * panel() + lane]))
+            << "first lane " << first << ", key " << k << ", lane " << lane;
+  }
 }
 
 }  // namespace

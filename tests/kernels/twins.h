@@ -30,8 +30,8 @@ inline constexpr double kExp2Error =
     2e-7;  // relative, of the vectors' 2^x (tile.h); the scalar one is better
 inline double gamma(double n) { return n * kUnit / (1 - n * kUnit); }
 
-inline constexpr int kLengths[] = {1,  2,  3,  4,  5,  7,  8,   11,  12,  13,  15, 16,
-                                   17, 31, 33, 63, 64, 65, 127, 128, 129, 255, 256};
+inline constexpr int kLengths[] = {1,  2,  3,  4,  5,  7,  8,  11, 12,  13,
+                                   15, 16, 17, 31, 33, 63, 64, 65, 127, 128};  // at most kMaxChunk
 inline constexpr int kDims[] = {1,  2,  3,  7,  8,  9,   15,  16,  17,  31,
                                 32, 33, 63, 64, 65, 100, 127, 128, 1024};
 

@@ -24,14 +24,14 @@ TEST_P(Values, WeightedSumIsItsTwin) {
       const Floats before(std::int64_t{dim} * panel(), random, -1, 1);
       Floats acc = before;
       kernel().weighted_sum_values(weights.data(), values.data(), stride, count, dim, alpha.data(),
-                                   acc.data());
+                                   0, acc.data());
       for (int first = 0; first < panel(); first += scalar::kPanel) {
         const Floats w = group(weights, panel(), first);
         const Floats start = group(before, panel(), first);
         const Floats got = group(acc, panel(), first);
         Floats twin = start;
         scalar::weighted_sum_values(w.data(), values.data(), stride, count, dim,
-                                    alpha.data() + first, twin.data());
+                                    alpha.data() + first, 0, twin.data());
         for (int d = 0; d < dim; ++d)
           for (int lane = 0; lane < scalar::kPanel; ++lane) {
             const std::int64_t i = std::int64_t{d} * scalar::kPanel + lane;
@@ -55,14 +55,14 @@ TEST_P(Values, WeightedSumBitsDoNotDependOnTheTile) {
   const Floats alpha(panel(), random, 0, 1);
   const Floats before(std::int64_t{kDim} * panel(), random, -1, 1);
   Floats all = before;
-  kernel().weighted_sum_values(weights.data(), values.data(), kDim, kCount, kDim, alpha.data(),
+  kernel().weighted_sum_values(weights.data(), values.data(), kDim, kCount, kDim, alpha.data(), 0,
                                all.data());
   for (int dim = 1; dim <= kDim; ++dim)
     for (const int first : {0, kDim - dim}) {
       Floats some(std::int64_t{dim} * panel());
       std::copy_n(before.data() + first * panel(), some.size(), some.data());
       kernel().weighted_sum_values(weights.data(), values.data() + first, kDim, kCount, dim,
-                                   alpha.data(), some.data());
+                                   alpha.data(), 0, some.data());
       ASSERT_EQ(std::memcmp(some.data(), all.data() + first * panel(),
                             sizeof(float) * static_cast<std::size_t>(some.size())),
                 0)
@@ -90,7 +90,7 @@ TEST_P(Values, HiddenValuesAreNeverSeen) {
       const Floats alpha(panel(), random, 0, 1);
       const Floats before(std::int64_t{dim} * panel(), random, 0.5f, 1);
       Floats expected = before;
-      kernel().weighted_sum_values(weights.data(), clean.data(), dim, count, dim, alpha.data(),
+      kernel().weighted_sum_values(weights.data(), clean.data(), dim, count, dim, alpha.data(), 0,
                                    expected.data());
       Floats got = before;
       kernel().weighted_sum_visible_values(weights.data(), poisoned.data(), dim, count, dim,
@@ -131,6 +131,28 @@ TEST_P(Values, WriteOutputsHasTheTwinsBitsAndNoMinusZero) {
         ASSERT_EQ(bits_of(out[i]), bits_of(twin[i]))
             << "dim " << dim << " rows " << count << " at " << i;
       EXPECT_FALSE(std::signbit(out[0]));
+    }
+}
+
+// A staircase: lanes before the first one keep what they had; no alpha stands for ones.
+TEST_P(Values, WeightedSumFromALaneOn) {
+  constexpr int kDim = 41, kCount = 37;
+  Random random(9);
+  const Floats weights(kCount * panel(), random, 0, 1);
+  const Floats values(kCount * kDim, random, -1, 1);
+  const Floats ones(panel(), 1);
+  const Floats before(kDim * panel(), random, -1, 1);
+  Floats all = before;
+  kernel().weighted_sum_values(weights.data(), values.data(), kDim, kCount, kDim, ones.data(), 0,
+                               all.data());
+  for (int first = 0; first < panel(); first += kernel().step)
+    for (const float* alpha : {ones.data(), static_cast<const float*>(nullptr)}) {
+      Floats some = before;
+      kernel().weighted_sum_values(weights.data(), values.data(), kDim, kCount, kDim, alpha, first,
+                                   some.data());
+      for (std::int64_t i = 0; i < some.size(); ++i)
+        ASSERT_EQ(bits_of(some[i]), bits_of(i % panel() < first ? before[i] : all[i]))
+            << "first lane " << first << ", at " << i;
     }
 }
 
