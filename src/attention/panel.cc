@@ -83,6 +83,11 @@ void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& p
                                reinterpret_cast<kernels::Pair*>(packed));
     return;
   }
+  pack_panel_floats(kernel, p, panel, packed);
+}
+
+void pack_panel_floats(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                       float* packed) {
   float* const scratch =
       is_in_place(p.query)
           ? nullptr
@@ -92,10 +97,9 @@ void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& p
   kernel.pack_queries(rows.data, rows.stride, panel.count, p.dim, factor_of(p), packed);
 }
 
-bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
-                  const float* packed, const KeyChunk& chunk, float* scores) {
-  const Range keys = chunk.range;
-  const int count = static_cast<int>(keys.end - keys.begin);
+void panel_dots(const kernels::Kernels& kernel, const Problem& p, const float* packed,
+                const KeyChunk& chunk, float* scores) {
+  const int count = static_cast<int>(chunk.range.end - chunk.range.begin);
   if (chunk.halves != nullptr)
     kernel.pairs->query_dot_keys(reinterpret_cast<const kernels::Pair*>(packed), chunk.halves,
                                  chunk.stride, count, p.dim + p.dim % 2, std::fabs(factor_of(p)),
@@ -104,13 +108,24 @@ bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel&
     kernel.query_dot_keys(packed, chunk.floats, chunk.stride, count, p.dim, scores);
   if (chunk.scale != nullptr) kernel.scale_rows(scores, count, chunk.scale);
   if (p.softcap > 0) kernel.softcap(scores, count, p.softcap, kLog2e);
+}
+
+bool panel_options(const kernels::Kernels& kernel, const Problem& p, const Panel& panel, Range keys,
+                   float* scores) {
   if (p.bias.data != nullptr) add_bias(p, panel, keys, kernel.panel, scores);
   if (p.alibi_slopes != nullptr)
-    kernel.add_alibi(scores, count, static_cast<std::int32_t>(keys.begin), panel.position.data(),
+    kernel.add_alibi(scores, static_cast<int>(keys.end - keys.begin),
+                     static_cast<std::int32_t>(keys.begin), panel.position.data(),
                      p.alibi_slopes[panel.head] * kLog2e);
   if (p.mask.data != nullptr) apply_mask(p, panel, keys, kernel.panel, scores);
   const bool edges = mask_edges(kernel, panel, keys, scores);
   return edges || p.mask.data != nullptr || p.bias.data != nullptr;
+}
+
+bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                  const float* packed, const KeyChunk& keys, float* scores) {
+  panel_dots(kernel, p, packed, keys, scores);
+  return panel_options(kernel, p, panel, keys.range, scores);
 }
 
 }  // namespace qkv

@@ -43,10 +43,25 @@ struct Panel {
 // or as pairs, which have dim/2 of the room.
 void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
                 float* packed);
+// As floats whatever their type.
+void pack_panel_floats(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                       float* packed);
 
 // Scores of the panel against these keys, at most kChunk of them, in log2 units, after every option; −inf where hidden. Returns
 // whether some score may be −inf.
 bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
                   const float* packed, const KeyChunk& keys, float* scores);
+
+// The two halves of panel_scores: query·key · scale → softcap, and what comes after. Between them the backward pass keeps the
+// capped scores.
+void panel_dots(const kernels::Kernels& kernel, const Problem& p, const float* packed,
+                const KeyChunk& keys, float* scores);
+bool panel_options(const kernels::Kernels& kernel, const Problem& p, const Panel& panel, Range keys,
+                   float* scores);
+
+// Rows of one chunk that a panel uses, out of those that its neighbours use too.
+inline FloatRows part_of(const FloatRows& rows, Range range) {
+  return {rows.row(range.begin), rows.stride, range};
+}
 
 }  // namespace qkv

@@ -19,6 +19,7 @@ namespace qkv::kernels {
 
 inline constexpr int kMaxPanel = 64;   // the widest panel of any instruction set
 inline constexpr int kMaxChunk = 128;  // most keys that one call handles
+inline constexpr int kDimStep = 16;  // rows that dims are laid over the lanes of are padded to this
 
 // One bit per lane of a panel.
 using LaneBits = std::uint64_t;
@@ -91,6 +92,20 @@ struct Kernels {
   // weights[k][lane] = factor[lane] · 2^(score − shift[lane]); exactly 0 where the score is −inf. May be in place.
   void (*normalise)(const float* scores, int key_count, const float* shift, const float* factor,
                     float* weights);
+
+  // The backward pass. scores become weights 2^(score − shift[lane]), 0 where the score is −inf; d_weights become the scores'
+  // gradients weight·(d_weight − delta[lane]), 0 where the weight is 0 whatever d_weight holds.
+  void (*softmax_gradients)(float* scores, float* d_weights, int key_count, const float* shift,
+                            const float* delta);
+
+  // d_scores[k][lane] *= 1 − (capped / cap)², the slope of the soft cap where it gave `capped`; a gradient of 0 stays 0.
+  void (*softcap_gradients)(float* d_scores, const float* capped, int key_count, float cap);
+
+  // acc[k][d] += Σ_i weights[k][i] · rows[i][d] for lanes i < row_count, a chain from i = 0: what a key receives from the
+  // queries of a panel. dim is a multiple of kDimStep.
+  void (*weighted_sum_queries)(const float* weights, int key_count, const float* rows,
+                               std::int64_t row_stride, int row_count, int dim, float* acc,
+                               std::int64_t acc_stride);
 
   // entropy[lane] += Σ_k weight · (log2_sum[lane] − (score − shift[lane])), in bits; a weight of 0 adds 0.
   void (*add_entropy)(const float* scores, const float* weights, int key_count, const float* shift,

@@ -139,6 +139,38 @@ inline void normalise(const float* scores, int key_count, const float* shift, co
     }
 }
 
+// weights = 2^(scores − shift); d_scores = weights · (d_weights − delta)
+inline void softmax_gradients(float* scores, float* d_weights, int key_count, const float* shift,
+                              const float* delta) {
+  for (int k = 0; k < key_count; ++k)
+    for (int lane = 0; lane < kPanel; ++lane) {
+      float& s = scores[k * kPanel + lane];
+      float& d = d_weights[k * kPanel + lane];
+      const float from = shift[lane] == -kInfinity ? 0.0f : shift[lane];
+      s = s == -kInfinity ? 0.0f : std::exp2(s - from);
+      d = s == 0 ? 0.0f : s * (d - delta[lane]);
+    }
+}
+
+inline void softcap_gradients(float* d_scores, const float* capped, int key_count, float cap) {
+  for (int i = 0; i < key_count * kPanel; ++i) {
+    const float t = capped[i] / cap;
+    if (d_scores[i] != 0) d_scores[i] *= 1 - t * t;
+  }
+}
+
+// acc[k][d] += Σ_i weights[k][i] · rows[i][d]
+inline void weighted_sum_queries(const float* weights, int key_count, const float* rows,
+                                 std::int64_t row_stride, int row_count, int dim, float* acc,
+                                 std::int64_t acc_stride) {
+  for (int k = 0; k < key_count; ++k)
+    for (int d = 0; d < dim; ++d) {
+      float sum = acc[k * acc_stride + d];
+      for (int i = 0; i < row_count; ++i) sum += weights[k * kPanel + i] * rows[i * row_stride + d];
+      acc[k * acc_stride + d] = sum;
+    }
+}
+
 inline void add_entropy(const float* scores, const float* weights, int key_count,
                         const float* shift, const float* log2_sum, float* entropy) {
   for (int k = 0; k < key_count; ++k)

@@ -13,6 +13,8 @@ inline constexpr int kPanelVecs = 2;  // Vecs in a panel
 inline constexpr int kTileRows =
     6;  // rows of a tile: 12 accumulators, 2 panel Vecs and a broadcast of 16 registers
 
+inline constexpr int kTileSums = 12;  // accumulators of the largest tile
+
 using Vec = __m256;
 using IVec = __m256i;
 using VMask = __m256;

@@ -24,6 +24,8 @@ inline constexpr int kPanelVecs = QKV_PANEL_VECS;  // Vecs in a panel
 // rows of a tile: up to 24 accumulators, the panel's Vecs and a broadcast of 32 registers; 8 fill two units of latency 4
 inline constexpr int kTileRows = kPanelVecs == 4 ? 6 : kPanelVecs == 2 ? 12 : 8;
 
+inline constexpr int kTileSums = 24;  // accumulators of the largest tile
+
 using Vec = __m512;
 using IVec = __m512i;
 using VMask = __mmask16;

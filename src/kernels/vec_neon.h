@@ -13,6 +13,8 @@ inline constexpr int kPanelVecs = 4;  // Vecs in a panel
 inline constexpr int kTileRows =
     6;  // rows of a tile: 24 accumulators, 4 panel Vecs and a broadcast of 32 registers
 
+inline constexpr int kTileSums = 24;  // accumulators of the largest tile
+
 using Vec = float32x4_t;
 using IVec = int32x4_t;
 using VMask = uint32x4_t;
