@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PREFIX ?= /usr/local
 BUILD := build/release
 # What clang-format lays out.
-SOURCES = $(shell git ls-files --cached --others --exclude-standard '*.h' '*.cc')
+SOURCES = $(shell git ls-files --cached --others --exclude-standard '*.h' '*.cc' '*.c')
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test bench examples install format lint clean
@@ -38,7 +38,7 @@ examples: ## build the programs of examples/ into build/release/examples
 install: build ## install under PREFIX (default /usr/local)
 	cmake --install $(BUILD) --prefix "$(PREFIX)"
 
-format: ## lay out every C++ source with clang-format
+format: ## lay out every C and C++ source with clang-format
 	clang-format -i $(SOURCES)
 
 lint: ## layout, clang-tidy, shellcheck, layering

@@ -9,7 +9,9 @@ Each stage writes build/test-logs/<stage>.log; a failed one shows its end. The l
 import argparse
 import os
 import platform
+import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -25,6 +27,8 @@ LOWER_ROOMS = r"^(kernels|attention)\."  # test names start with their folder
 ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "CTEST_OUTPUT_ON_FAILURE": "1", "PYTHONDONTWRITEBYTECODE": "1",
                "QKV_BUILD": str(ROOT / "build" / "release"),
                "QKV_MARIAN_PROBE": str(ROOT / "build" / "release" / "tests" / "marian_probe")}
+# Tests that valgrind has time for, some fifty times slower than without it.
+MEMCHECK = ["Contract*", "CApi.*", "Overlap.*", "Merge.*", "Trace.*", "Differential.*-*Slow*", "Trace.EveryFieldAgainstTheReferenceAtEveryBlockSize"]
 COLOUR = r"\x1b\[[0-9;]*m"
 NOISE = r"^clang-tidy-?\d* |warnings? generated\.$"  # of clang-tidy, around what it found
 
@@ -75,7 +79,8 @@ class Stage:
 
     def build(self, preset, *options, target="all"):
         self.run("cmake", "--preset", preset, *options)
-        self.run("cmake", "--build", f"build/{preset}", "-j", JOBS, "--target", target)
+        targets = [target] if isinstance(target, str) else target
+        self.run("cmake", "--build", f"build/{preset}", "-j", JOBS, "--target", *targets)
 
     def junit(self, *command, **environment):
         """Runs a test program that writes JUnit XML to the path given as its last argument, and counts its cases."""
@@ -119,8 +124,8 @@ def shell(stage):
 
 
 def format(stage):
-    """clang-format over every C++ source"""
-    stage.run("clang-format", "--dry-run", "-Werror", *sources("*.h", "*.cc"))
+    """clang-format over every C and C++ source"""
+    stage.run("clang-format", "--dry-run", "-Werror", *sources("*.h", "*.cc", "*.c"))
 
 
 def release(stage):
@@ -189,6 +194,37 @@ def tsan(stage):
     return stage.ctest("tsan", before=still if allowed else [])
 
 
+def fuzz(stage):
+    """every fuzz target for 25 s: calls of attention, safetensors files"""
+    targets = sorted(file.stem for file in (ROOT / "fuzz").glob("*_fuzz.cc"))
+    stage.build("fuzz", target=targets)
+    for target in targets:
+        stage.run(f"build/fuzz/fuzz/{target}", "-seed=1", "-max_total_time=25", "-max_len=1024", "-len_control=0", "-timeout=10",
+                  "-rss_limit_mb=4096", "-print_final_stats=1", f"-artifact_prefix={LOGS}/{target}-", start_of(target))
+    return Count(passed=len(targets))
+
+
+def start_of(target):
+    """A folder the fuzzer starts from and adds to: a copy of the committed corpus, or else some bytes."""
+    name = target.removesuffix("_fuzz")
+    copy = ROOT / "build" / "fuzz-corpus" / name
+    shutil.rmtree(copy, ignore_errors=True)
+    if (ROOT / "fuzz/corpus" / name).is_dir():
+        return shutil.copytree(ROOT / "fuzz/corpus" / name, copy)
+    copy.mkdir(parents=True)
+    for seed in range(32):
+        (copy / f"random-{seed}").write_bytes(random.Random(seed).randbytes(1024))
+    return copy
+
+
+def memcheck(stage):
+    """some tests of attention under valgrind's memcheck, scalar"""
+    stage.run("valgrind", "--error-exitcode=9", "--quiet", "--leak-check=full", "--show-leak-kinds=definite",
+              "--errors-for-leak-kinds=definite",
+              "build/release/tests/test_attention", "--gtest_filter=" + ":".join(MEMCHECK), minutes=5, QKV_ISA="scalar",
+              OMP_NUM_THREADS="2", QKV_TEST_SCALE="0.02")
+
+
 def aarch64(stage):
     """cross build for 64-bit ARM; fast tests of kernels and attention under qemu"""
     if platform.machine() == "aarch64":
@@ -197,8 +233,9 @@ def aarch64(stage):
     return stage.ctest("aarch64")
 
 
-STAGES = [shell, format, release, gtest, isa_scalar, isa_avx2, python, clang, tidy, asan, tsan, aarch64, house, docs]
-NEED_RELEASE = [gtest, isa_scalar, isa_avx2, python, house, docs]
+STAGES = [shell, format, release, gtest, isa_scalar, isa_avx2, python, clang, tidy, asan, tsan, fuzz, memcheck, aarch64, house,
+          docs]
+NEED_RELEASE = [gtest, isa_scalar, isa_avx2, python, memcheck, house, docs]
 
 
 def main():

@@ -35,8 +35,14 @@ void set_scales(AttentionOptions& options, const Stored& key, const Stored& valu
 
 }  // namespace
 
-void Subject::backward(const AttentionOptions& /*options*/) {
-  throw NotInThisBuild("backward is not in this build");
+void Subject::backward(const AttentionOptions& options) {
+  AttentionGradients gradients;
+  gradients.d_query = d_query_.view();
+  gradients.d_key = d_key_.view();
+  gradients.d_value = d_value_.view();
+  attention_backward(std::as_const(query_).view(), std::as_const(key_).view(),
+                     std::as_const(value_).view(), options, {std::as_const(out_).view(), lse_},
+                     std::as_const(d_out_).view(), gradients);
 }
 
 // ---- Numbers

@@ -70,7 +70,7 @@ struct AttentionOutput {
 
 // query [batch, heads_q, Sq, d_k], key [batch, heads_kv, Sk, d_k], value [batch, heads_kv, Sk, d_v]; heads_q must be a
 // multiple of heads_kv, d_k and d_v from 1 to 1024. All three float32, float16 or bfloat16, or key and value int8. Extra memory
-// O(Sq + Sk), none of it N×N. out must not overlap an input.
+// O(Sq + Sk), none of it N×N. No output may share a byte with an input or another output; interleaved with them is fine.
 // Throws std::invalid_argument naming what was expected and what came, before anything is written.
 void attention(const TensorView& query, const TensorView& key, const TensorView& value,
                const AttentionOptions& options, const AttentionOutput& output);
@@ -104,7 +104,8 @@ struct AttentionPart {
 };
 
 // Attention over the union of the parts' keys: out = Σ e^(lse_i − lse)·out_i with lse = ln Σ e^lse_i. A part whose lse is
-// −inf changes nothing, not even a bit. A sink belongs to one part only. output.trace is not used.
+// −inf changes nothing, not even a bit. A sink belongs to one part only. output.trace is not used. out and lse may be those of
+// a part, exactly; else they must not overlap one.
 // Throws std::invalid_argument.
 void merge(std::span<const AttentionPart> parts, const AttentionOutput& output);
 

@@ -6,6 +6,7 @@
 //   trace.h       what a query looked at: top keys, entropy, received mass, block maps
 //   threads.h     how many threads, and an embedding program's own pool
 //   isa.h         which instruction set runs, and the version
+//   c.h           all of it for C and for languages that call C; not included here
 #pragma once
 
 #include "qkv/attention.h"

@@ -8,7 +8,7 @@
 #include <optional>
 #include <vector>
 
-#include "attention/few.h"
+#include "attention/decode.h"
 #include "attention/forward.h"
 #include "attention/panel.h"
 #include "attention/parallel.h"
@@ -44,13 +44,16 @@ void run_rows(const Call& call, std::int64_t b, std::int64_t h, std::int64_t fir
     panel = Panel(p, b, h, first + std::int64_t{i} * width, std::min(width, count - i * width));
     pack_panel(call.kernel, p, panel, packed + static_cast<std::size_t>(i) * packed_size);
   }
-  forward_rows(block, panels.data(), packed, packed + packed_floats, call.out, results.data());
+  TraceRecorder::Strips strips;
+  if (recorder != nullptr) recorder->make_strips(block, panels.data(), strips);
+  forward_rows(block, panels.data(), packed, packed + packed_floats, call.out, results.data(),
+               recorder != nullptr ? strips.strips.data() : nullptr);
   if (call.output.lse.data() != nullptr) {
     float* lse = call.output.lse.data() + p.row_index(b, h, first);
     for (int i = 0; i < count; ++i)
       lse[i] = lse_of(results[static_cast<std::size_t>(i / width)], i % width);
   }
-  if (recorder != nullptr) recorder->add_rows(block, panels.data(), packed, results.data(), *sums);
+  if (recorder != nullptr) recorder->add_rows(block, panels.data(), results.data(), strips, *sums);
 }
 
 // Rows of one task: a whole block, or fewer when there would be too few tasks to share.
@@ -93,10 +96,8 @@ class Pieces {
 
 void run(const Call& call, int threads) {
   const Problem& p = call.problem;
-  if (is_few(p)) {
-    parallel_for(threads, p.batch * p.heads, [&](std::int64_t task) {
-      attend_few(p, task / p.heads, task % p.heads, call.out, call.output.lse.data());
-    });
+  if (is_decode(p)) {
+    decode(p, call.out, call.output.lse.data(), threads);
     return;
   }
   const std::int64_t rows = rows_per_task(p, call.kernel.panel, threads);
@@ -109,8 +110,29 @@ void run(const Call& call, int threads) {
   });
 }
 
-void run_traced(const Call& call, int threads, const TraceOptions& options, Trace& trace) {
-  const Problem& p = call.problem;
+// A trace keeps the weights of the rows at work: as many rows as the cache holds, of narrower panels where not even one wide
+// panel's fit. Every bit of a row is the same.
+struct TracedRows {
+  const kernels::Kernels* kernel;
+  std::int64_t count;
+};
+TracedRows traced_rows(const Problem& p, const kernels::Kernels& widest) {
+  constexpr std::int64_t kStripBytes = std::int64_t{512} << 10;
+  std::int64_t keys = p.keys;
+  if (p.window.left >= 0 && (p.window.right >= 0 || p.causal != Causal::no))
+    keys = std::min(keys, p.window.left + std::max<std::int64_t>(p.window.right, 0) + kRowBlock);
+  const std::int64_t row_bytes = std::max<std::int64_t>(keys, 1) * std::int64_t{sizeof(float)};
+  const kernels::Kernels* kernel = &widest;
+  while (kernel->narrow != nullptr && kernel->panel * row_bytes > kStripBytes)
+    kernel = kernel->narrow;
+  const std::int64_t panels = kStripBytes / (kernel->panel * row_bytes);
+  return {kernel, std::clamp<std::int64_t>(panels * kernel->panel, kernel->panel, kRowBlock)};
+}
+
+void run_traced(const Call& whole, int threads, const TraceOptions& options, Trace& trace) {
+  const Problem& p = whole.problem;
+  const TracedRows rows = traced_rows(p, whole.kernel);
+  const Call call{*rows.kernel, p, whole.output, whole.out};
   TraceRecorder recorder(p, options, trace);
   const Pieces pieces(p, [&](std::int64_t b) { return recorder.cut(b).groups; });
   parallel_for(threads, pieces.count(), [&](std::int64_t task) {
@@ -122,9 +144,8 @@ void run_traced(const Call& call, int threads, const TraceOptions& options, Trac
       const std::int64_t begin = unit * cut.unit;
       const std::int64_t end = std::min(begin + cut.unit, p.queries_of(b));
       recorder.begin_unit(b, begin, sums);
-      for (std::int64_t first = begin; first < end; first += kRowBlock)
-        run_rows(call, b, h, first,
-                 static_cast<int>(std::min<std::int64_t>(kRowBlock, end - first)), &recorder,
+      for (std::int64_t first = begin; first < end; first += rows.count)
+        run_rows(call, b, h, first, static_cast<int>(std::min(rows.count, end - first)), &recorder,
                  &sums);
       recorder.end_unit(b, h, sums);
     }

@@ -116,9 +116,9 @@ void run(const BackwardCall& call, int threads, bool in_order) {
   for (std::int64_t unit = whole; unit < units; ++unit) run_heads(call, *heads, unit, threads);
 }
 
-// The narrowest panel that holds every query.
+// The narrowest panel that holds every query. Gradients multiply floats: bfloat16 is widened.
 const kernels::Kernels& kernel_for(const Problem& p) {
-  const kernels::Kernels* kernel = &kernels::kernels();
+  const kernels::Kernels* kernel = &kernels::float_kernels();
   while (kernel->narrow != nullptr && p.queries <= kernel->narrow->panel) kernel = kernel->narrow;
   return *kernel;
 }

@@ -154,7 +154,7 @@ void HeadGradients::prepare(std::int64_t index) {
   panels_[i] = Panel(p, b_, h, first, count);
   const std::size_t size = width_ * static_cast<std::size_t>(p.dim);
   const std::size_t size_v = width_ * static_cast<std::size_t>(p.dim_v);
-  pack_panel_floats(kernel, p, panels_[i], packed_query_ + i * size);
+  pack_panel(kernel, p, panels_[i], packed_query_ + i * size);
   std::fill_n(d_query_ + i * size, size, 0.0f);
 
   const Range range = {first, first + count};
@@ -273,11 +273,13 @@ void HeadGradients::run_panel(Block& block, std::size_t i, bool shared) {
   const Range keys = panel.keys_in(block.index * kChunk);
   if (keys.begin >= keys.end) return;
   const int count = static_cast<int>(keys.end - keys.begin);
-  const FloatRows key_rows = part_of(block.keys, keys);
+  KeyChunk key_chunk;
+  key_chunk.range = keys;
+  key_chunk.floats = block.keys.row(keys.begin);
+  key_chunk.stride = block.keys.stride;
   const std::size_t size = width_ * static_cast<std::size_t>(p.dim);
 
-  panel_dots(kernel, p, packed_query_ + i * size,
-             {.range = keys, .floats = key_rows.data, .stride = key_rows.stride}, block.weights);
+  panel_dots(kernel, p, packed_query_ + i * size, key_chunk, block.weights);
   if (p.softcap > 0)
     std::copy_n(block.weights, static_cast<std::size_t>(count) * width_, block.capped);
   const bool some_hidden = panel_options(kernel, p, panel, keys, block.weights);
@@ -322,10 +324,10 @@ void HeadGradients::run_panel(Block& block, std::size_t i, bool shared) {
     LaneFloats ones;
     ones.fill(1);
     if (hidden_if(block.keys_finite) != nullptr)
-      kernel.weighted_sum_visible_values(block.d_scores, key_rows.data, key_rows.stride, count,
+      kernel.weighted_sum_visible_values(block.d_scores, key_chunk.floats, key_chunk.stride, count,
                                          p.dim, ones.data(), d_query_ + i * size, hidden.data());
     else
-      kernel.weighted_sum_values(block.d_scores, key_rows.data, key_rows.stride, count, p.dim,
+      kernel.weighted_sum_values(block.d_scores, key_chunk.floats, key_chunk.stride, count, p.dim,
                                  ones.data(), d_query_ + i * size);
   }
   if (shared) end_turn(i);

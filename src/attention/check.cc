@@ -3,6 +3,8 @@
 #include <cstddef>
 #include <stdexcept>
 
+#include "attention/overlap.h"
+
 namespace qkv {
 
 void fail(const char* function, const std::string& what) {
@@ -25,7 +27,15 @@ bool is_float(DType dtype) {
   return dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16;
 }
 
-void check_rows(const char* function, const char* name, const TensorView& t) {
+void check_aligned(const char* function, const char* name, const void* data, std::int64_t size) {
+  const auto address = reinterpret_cast<std::uintptr_t>(data);
+  if (address % static_cast<std::uintptr_t>(size) != 0)
+    fail(function, std::string(name) + " lies at address " + std::to_string(address) +
+                       "; expected a multiple of " + std::to_string(size) +
+                       ", the size of its elements");
+}
+
+void check_memory(const char* function, const char* name, const TensorView& t) {
   for (std::size_t i = 0; i < 4; ++i)
     if (t.shape[i] < 0)
       fail(function, std::string(name) + " has a negative size in its shape " + text_of(t.shape));
@@ -34,6 +44,15 @@ void check_rows(const char* function, const char* name, const TensorView& t) {
   if (t.data == nullptr && elements(t.shape) > 0)
     fail(function,
          std::string(name) + " of shape " + text_of(t.shape) + " has no data (null pointer)");
+  if (elements(t.shape) > 0) check_aligned(function, name, t.data, size_of(t.dtype));
+  if (reaches_far(t))
+    fail(function, std::string(name) + " of shape " + text_of(t.shape) + " with strides " +
+                       text_of(t.strides) +
+                       " reaches outside of memory; expected strides within it");
+}
+
+void check_rows(const char* function, const char* name, const TensorView& t) {
+  check_memory(function, name, t);
   if (t.shape[3] > 1 && t.strides[3] != 1)
     fail(function, std::string(name) + " has stride " + std::to_string(t.strides[3]) +
                        " in its last dimension; expected 1 (contiguous)");
@@ -57,6 +76,10 @@ void check_output(const char* function, const char* name, const TensorView& out,
     if (elements(shape) > 0 && shape[i] > 1 && out.strides[i] == 0)
       fail(function, std::string(name) + " has stride 0 in dimension " + std::to_string(i) +
                          " of shape " + text_of(shape) + "; expected a place for each entry");
+  if (overlaps_itself(out))
+    fail(function, std::string(name) + " of shape " + text_of(shape) + " has strides " +
+                       text_of(out.strides) +
+                       ", so that entries overlap; expected a place for each");
 }
 
 void check_dim(const char* function, const char* name, std::int64_t dim) {

@@ -69,7 +69,7 @@ float* Scratch::floats(std::size_t count) {
 }
 
 Scratch& thread_scratch(ScratchUse use) {
-  thread_local std::array<Scratch, 2> scratch;
+  thread_local std::array<Scratch, 3> scratch;
   return scratch[static_cast<std::size_t>(use)];
 }
 

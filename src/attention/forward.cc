@@ -15,15 +15,19 @@ constexpr float kLog2e = 1.4426950408889634f;
 
 // Running sums of one panel: maximum, sum and acc[d][lane].
 struct PanelSums {
-  LaneFloats max, sum, alpha;
+  LaneFloats max, sum, alpha, spread;
   float* acc;
+  bool traced;
 
   void clear(std::size_t acc_floats) {
     max.fill(-kInfinity);
     sum.fill(0);
+    spread.fill(0);
     std::fill(acc, acc + acc_floats, 0.0f);
   }
-  kernels::SoftmaxState state() { return {max.data(), sum.data(), alpha.data()}; }
+  kernels::SoftmaxState state() {
+    return {max.data(), sum.data(), alpha.data(), traced ? spread.data() : nullptr};
+  }
 };
 
 // hidden[k] gets the bit of each lane that may not see key keys.begin + k.
@@ -67,16 +71,42 @@ void weighted_sum_values(const RowBlock& block, const Panel& panel, const float*
   }
 }
 
+// scores[k][lane] of one chunk → weights in place, and for a trace the maximum they are relative to.
+void softmax_chunk(const kernels::Kernels& kernel, Range keys, float* scores, const Strip* strip,
+                   PanelSums& sums) {
+  const int count = static_cast<int>(keys.end - keys.begin);
+  if (!sums.traced) return kernel.softmax(scores, count, sums.state());
+  kernel.softmax_traced(scores, count, sums.state());
+  if (strip != nullptr)
+    std::copy_n(sums.max.begin(), kernel.panel, strip->max_at(keys.begin, kernel.panel));
+}
+
 // scores[k][lane] of one panel and chunk → weights, added to the panel's sums.
 void add_chunk(const RowBlock& block, const Panel& panel, const float* packed, const KeyChunk& keys,
-               const ValueChunk& values, float* scores, PanelSums& sums) {
+               const ValueChunk& values, float* scratch, const Strip* strip, PanelSums& sums) {
   const kernels::Kernels& kernel = block.kernel;
-  const Problem& p = block.problem;
   const int count = static_cast<int>(keys.range.end - keys.range.begin);
-  const bool some_hidden = panel_scores(kernel, p, panel, packed, keys, scores);
-  kernel.softmax(scores, count, sums.state());
-  if (values.scale != nullptr) kernel.scale_rows(scores, count, values.scale);
+  // what a trace keeps is made where it stays
+  float* scores = strip == nullptr ? scratch : strip->at(keys.range.begin, kernel.panel);
+  const bool some_hidden = panel_scores(kernel, block.problem, panel, packed, keys, scores);
+  softmax_chunk(kernel, keys.range, scores, strip, sums);
+  if (values.scale != nullptr) {
+    if (strip != nullptr) std::copy_n(scores, count * kernel.panel, scratch);
+    scores = scratch;
+    kernel.scale_rows(scores, count, values.scale);
+  }
   weighted_sum_values(block, panel, scores, values, some_hidden, sums);
+}
+
+// Σ 2^(score − shift)·(score − shift) of one lane, the sink's term included.
+float spread_of(const PanelSums& sums, std::size_t lane, float sink, float sink_weight,
+                float shift) {
+  float spread = sums.spread[lane];
+  if (shift != sums.max[lane])  // the sink is above every key
+    spread = sums.max[lane] == -kInfinity ? 0.0f
+                                          : (spread + (sums.max[lane] - shift) * sums.sum[lane]) *
+                                                std::exp2(sums.max[lane] - shift);
+  return sink_weight > 0 ? spread + sink_weight * (sink - shift) : spread;
 }
 
 // The sink joins the denominator; what remains is one factor per lane.
@@ -92,12 +122,16 @@ PanelResult finish(const Problem& p, const Panel& panel, int width, const PanelS
       rescale = std::exp2(shift - sink);
       shift = sink;
     }
-    if (sink != -kInfinity) sum = sum * rescale + std::exp2(sink - shift);
+    const float sink_weight = sink == -kInfinity ? 0.0f : std::exp2(sink - shift);
+    if (sink != -kInfinity) sum = sum * rescale + sink_weight;
     r.max[i] = sums.max[i];
     r.shift[i] = shift;
     const bool nothing = shift == -kInfinity && !(sum != 0);  // a NaN sum is something
     r.log2_sum[i] = nothing ? 0.0f : std::log2(sum);
     r.factor[i] = nothing ? 0.0f : 1.0f / sum;
+    r.entropy[i] = nothing || !sums.traced
+                       ? 0.0f
+                       : r.log2_sum[i] - spread_of(sums, i, sink, sink_weight, shift) / sum;
     out_factor[i] = nothing ? 0.0f : rescale / sum;
   }
   return r;
@@ -143,7 +177,7 @@ std::size_t forward_scratch_floats(const kernels::Kernels& kernel, const Problem
 }
 
 void forward_rows(const RowBlock& block, const Panel* panels, const float* packed, float* scratch,
-                  const MutableRows& out, PanelResult* results) {
+                  const MutableRows& out, PanelResult* results, const Strip* strips) {
   const kernels::Kernels& kernel = block.kernel;
   const Problem& p = block.problem;
   const int panel_count = block.panels();
@@ -161,6 +195,7 @@ void forward_rows(const RowBlock& block, const Panel* panels, const float* packe
   for (std::size_t i = 0; i < static_cast<std::size_t>(panel_count); ++i) {
     totals[i].acc = acc + 2 * i * acc_size;
     parts[i].acc = acc + (2 * i + 1) * acc_size;
+    totals[i].traced = parts[i].traced = strips != nullptr;
     totals[i].clear(acc_size);
     keys = {std::min(keys.begin, panels[i].outer.begin), std::max(keys.end, panels[i].outer.end)};
   }
@@ -183,7 +218,9 @@ void forward_rows(const RowBlock& block, const Panel* panels, const float* packe
         const Range here = panels[i].keys_in(chunk);
         if (here.begin < here.end)
           add_chunk(block, panels[i], packed + i * packed_size, key_chunk.part(here),
-                    value_chunk.part(here), scores, sums[i]);
+                    value_chunk.part(here), scores,
+                    strips == nullptr || strips[i].weights == nullptr ? nullptr : strips + i,
+                    sums[i]);
       }
     }
     for (std::size_t i = 0; !first_stretch && i < static_cast<std::size_t>(panel_count); ++i)

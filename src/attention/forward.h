@@ -21,6 +21,21 @@ struct PanelResult {
   LaneFloats log2_sum;  // log2 Σ 2^(score − shift), sink included
   LaneFloats factor;    // 1 / Σ 2^(score − shift), 0 where nothing is visible
   LaneFloats max;       // largest score over keys
+  LaneFloats entropy;  // −Σ p·log2 p, sink included, 0 where nothing is visible; only with a strip
+};
+
+// The weights of one panel's rows as the softmax leaves them, kept for the trace until the rows' sums are known:
+// p(lane, k) = factor[k / kChunk][lane]·weights[k][lane], once the maximum of each chunk has been turned into its factor.
+struct Strip {
+  float* weights = nullptr;  // [keys][lane], from key `first` on
+  float* max =
+      nullptr;  // [chunks][lane], from the chunk of `first` on: what the chunk's weights are relative to
+  std::int64_t first = 0;  // a multiple of kAlign
+
+  float* at(std::int64_t key, int width) const { return weights + (key - first) * width; }
+  float* max_at(std::int64_t key, int width) const {
+    return max + (key / kChunk - first / kChunk) * width;
+  }
 };
 
 // Computes out for queries [first, first + count), count ≤ kRowBlock, of head h of batch entry b, and fills results[panel].
@@ -37,8 +52,9 @@ struct RowBlock {
 // Floats of scratch memory that forward_rows needs.
 std::size_t forward_scratch_floats(const kernels::Kernels& kernel, const Problem& p);
 
+// With strips there is an entropy too, and strips[panel] is filled unless its weights are null.
 void forward_rows(const RowBlock& block, const Panel* panels, const float* packed, float* scratch,
-                  const MutableRows& out, PanelResult* results);
+                  const MutableRows& out, PanelResult* results, const Strip* strips = nullptr);
 
 // Natural log-sum-exp of one lane.
 float lse_of(const PanelResult& result, int lane);

@@ -8,6 +8,7 @@
 
 #include "attention/check.h"
 #include "attention/chunk.h"
+#include "attention/overlap.h"
 #include "attention/problem.h"
 #include "qkv/attention.h"
 
@@ -40,23 +41,57 @@ double shares_of(std::span<const AttentionPart> parts, std::size_t row, std::vec
   return terms.empty() ? kNothing : largest + std::log(sum);
 }
 
+bool is_same(const TensorView& a, const TensorView& b) {
+  bool same = a.data == b.data && a.dtype == b.dtype;
+  for (std::size_t i = 0; i < 4; ++i) same &= a.shape[i] <= 1 || a.strides[i] == b.strides[i];
+  return same;
+}
+
+// What is written is a part's own, row for row read before it is written, or lies apart from it.
+void check_apart(const std::string& name, const AttentionPart& part, const AttentionOutput& to) {
+  const std::string out_name = name + ".out";
+  const std::string lse_name = name + ".lse";
+  const bool out_in_place = is_same(part.out, to.out);
+  const bool lse_in_place = part.lse.data() == to.lse.data();
+  Places against_out;
+  if (!out_in_place) against_out.read(out_name.c_str(), part.out);
+  against_out.read(lse_name.c_str(), part.lse);
+  against_out.written("out", to.out);
+  against_out.check("merge");
+  Places against_lse;
+  against_lse.read(out_name.c_str(), part.out);
+  if (!lse_in_place) against_lse.read(lse_name.c_str(), part.lse);
+  against_lse.written("lse", to.lse);
+  against_lse.check("merge");
+}
+
 }  // namespace
 
 void merge(std::span<const AttentionPart> parts, const AttentionOutput& output) {
   if (parts.empty()) fail("merge", "no parts; expected at least one");
   const Shape4 shape = output.out.shape;
   check_output("merge", "out", output.out, shape);
+  if (shape[3] > kMaxDim)
+    fail("merge", "out has shape " + text_of(shape) + "; expected a last dimension of at most " +
+                      std::to_string(kMaxDim));
   const auto rows = static_cast<std::size_t>(shape[0] * shape[1] * shape[2]);
+  if (output.lse.data() != nullptr && output.lse.size() != rows)
+    fail("merge", "lse has " + std::to_string(output.lse.size()) + " entries; expected " +
+                      std::to_string(rows));
+  check_aligned("merge", "lse", output.lse.data(), sizeof(float));
+  Places written;
+  written.written("out", output.out);
+  written.written("lse", output.lse);
+  written.check("merge");
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const std::string name = "parts[" + std::to_string(i) + "]";
     check_tensor("merge", (name + ".out").c_str(), parts[i].out, shape);
     if (parts[i].lse.size() != rows)
       fail("merge", name + ".lse has " + std::to_string(parts[i].lse.size()) +
                         " entries; expected " + std::to_string(rows));
+    check_aligned("merge", (name + ".lse").c_str(), parts[i].lse.data(), sizeof(float));
+    check_apart(name, parts[i], output);
   }
-  if (output.lse.data() != nullptr && output.lse.size() != rows)
-    fail("merge", "lse has " + std::to_string(output.lse.size()) + " entries; expected " +
-                      std::to_string(rows));
 
   const MutableRows out = rows_of<std::byte>(output.out);
   const auto dim = static_cast<std::size_t>(shape[3]);
@@ -77,7 +112,7 @@ void merge(std::span<const AttentionPart> parts, const AttentionOutput& output) 
             sums[d] += t.weight * static_cast<double>(from.data[d]);
         }
         for (std::size_t d = 0; d < dim; ++d) scratch[d] = static_cast<float>(sums[d]);
-        store_row(scratch.data(), static_cast<int>(dim), out, b, h, q);
+        if (dim > 0) store_row(scratch.data(), static_cast<int>(dim), out, b, h, q);
         if (output.lse.data() != nullptr) output.lse[row] = static_cast<float>(lse);
       }
 }

@@ -83,11 +83,6 @@ void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& p
                                reinterpret_cast<kernels::Pair*>(packed));
     return;
   }
-  pack_panel_floats(kernel, p, panel, packed);
-}
-
-void pack_panel_floats(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
-                       float* packed) {
   float* const scratch =
       is_in_place(p.query)
           ? nullptr

@@ -43,9 +43,6 @@ struct Panel {
 // or as pairs, which have dim/2 of the room.
 void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
                 float* packed);
-// As floats whatever their type.
-void pack_panel_floats(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
-                       float* packed);
 
 // Scores of the panel against these keys, at most kChunk of them, in log2 units, after every option; −inf where hidden. Returns
 // whether some score may be −inf.
@@ -58,10 +55,5 @@ void panel_dots(const kernels::Kernels& kernel, const Problem& p, const float* p
                 const KeyChunk& keys, float* scores);
 bool panel_options(const kernels::Kernels& kernel, const Problem& p, const Panel& panel, Range keys,
                    float* scores);
-
-// Rows of one chunk that a panel uses, out of those that its neighbours use too.
-inline FloatRows part_of(const FloatRows& rows, Range range) {
-  return {rows.row(range.begin), rows.stride, range};
-}
 
 }  // namespace qkv

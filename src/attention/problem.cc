@@ -1,13 +1,13 @@
 #include "attention/problem.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <limits>
 #include <string>
 
 #include "attention/check.h"
+#include "attention/overlap.h"
 
 namespace qkv {
 namespace {
@@ -19,7 +19,7 @@ template <class T>
 ScoreTerm<T> score_term(const char* function, const char* name, const TensorView& t, DType dtype,
                         const Shape4& scores) {
   ScoreTerm<T> term;
-  if (!t) return term;
+  if (t.data == nullptr && t.shape == Shape4{}) return term;
   if (t.dtype != dtype)
     fail(function, std::string(name) + " has elements of type " + std::string(name_of(t.dtype)) +
                        "; expected " + std::string(name_of(dtype)));
@@ -30,6 +30,8 @@ ScoreTerm<T> score_term(const char* function, const char* name, const TensorView
                          " (each size equal or 1)");
     term.strides[i] = t.shape[i] == 1 ? 0 : t.strides[i];
   }
+  check_memory(function, name, t);
+  if (elements(t.shape) == 0) return term;
   term.data = static_cast<const T*>(t.data);
   return term;
 }
@@ -42,6 +44,7 @@ const T* per_entry(const char* function, const char* name, std::span<const T> va
     fail(function, std::string(name) + " has " + std::to_string(values.size()) +
                        " entries; expected one for each of the " + std::to_string(count) + " " +
                        of_what);
+  check_aligned(function, name, values.data(), sizeof(T));
   return values.data();
 }
 
@@ -56,6 +59,7 @@ Entries entries_of(const char* function, const char* name, const char* starts_na
   if (t.shape[0] != 1)
     fail(function, std::string(name) + " has shape " + text_of(t.shape) +
                        "; expected batch 1 with " + starts_name + " (packed sequences)");
+  check_aligned(function, starts_name, starts.data(), sizeof(starts[0]));
   check_starts(function, starts_name, starts, t.shape[2]);
   std::int64_t longest = 0;
   for (std::size_t i = 1; i < starts.size(); ++i)
@@ -74,11 +78,14 @@ void use_pages(const char* function, const TensorView& key, const AttentionOptio
                        " entries; expected as many for each of the " + std::to_string(p.batch) +
                        " batch entries");
   if (p.key_lengths == nullptr) fail(function, "block_table needs key_lengths");
+  check_aligned(function, "block_table", options.block_table.data(),
+                sizeof(options.block_table[0]));
   p.key.table = options.block_table.data();
   p.key.table_width = p.batch == 0 ? 0 : entries / p.batch;
   p.key.page = key.shape[2];
-  if (p.key.page < 1)
-    fail(function, "key has shape " + text_of(key.shape) + "; expected pages of at least 1 token");
+  if (p.key.page < 1 || p.key.page > kMaxTokens)
+    fail(function, "key has shape " + text_of(key.shape) + "; expected pages of 1 to " +
+                       std::to_string(kMaxTokens) + " tokens");
   p.keys = 0;
   for (std::int64_t b = 0; b < p.batch; ++b) {
     const std::int64_t length = p.key_lengths[b];
@@ -109,7 +116,7 @@ void check_key_lengths(const char* function, const Problem& p) {
 Rows scale_rows(const char* function, const char* name, const char* of_name, const TensorView& of,
                 const TensorView& scale, const Rows& laid_out_as) {
   if (of.dtype != DType::i8) {
-    if (scale)
+    if (scale || scale.shape != Shape4{})
       fail(function, std::string(name) + " is given but " + of_name + " is " +
                          std::string(name_of(of.dtype)) + "; expected int8 with a scale");
     return {};
@@ -120,19 +127,19 @@ Rows scale_rows(const char* function, const char* name, const char* of_name, con
                        std::string(name_of(scale.dtype)) + "; expected float32");
   const Shape4 shape = {of.shape[0], of.shape[1], of.shape[2], 1};
   Rows rows = laid_out_as;  // packed or paged alike
-  rows.data = static_cast<const std::byte*>(scale.data);
-  rows.dtype = DType::f32;
-  std::array<std::int64_t, 3> strides{};
   for (std::size_t i = 0; i < 4; ++i) {
     if (scale.shape[i] != shape[i] && scale.shape[i] != 1)
       fail(function, std::string(name) + " has shape " + text_of(scale.shape) +
                          "; expected one that repeats to " + text_of(shape) +
                          " (each size equal or 1)");
-    if (i < 3) strides[i] = scale.shape[i] == 1 ? 0 : scale.strides[i] * size_of(DType::f32);
   }
-  rows.batch_stride = strides[0];
-  rows.head_stride = strides[1];
-  rows.token_stride = strides[2];
+  check_memory(function, name, scale);
+  const Rows own = rows_of(scale);
+  rows.data = own.data;
+  rows.dtype = own.dtype;
+  rows.batch_stride = own.batch_stride;
+  rows.head_stride = own.head_stride;
+  rows.token_stride = own.token_stride;
   return rows;
 }
 
@@ -197,6 +204,10 @@ Problem score_problem(const char* function, const TensorView& query, const Tenso
   if (p.heads_kv == 0 ? p.heads != 0 : p.heads % p.heads_kv != 0)
     fail(function, "query has " + std::to_string(p.heads) + " heads and key " +
                        std::to_string(p.heads_kv) + "; expected a multiple of the key's heads");
+  if (p.batch > kMaxEntries || p.heads > kMaxEntries)
+    fail(function, "query has batch " + std::to_string(p.batch) + " and " +
+                       std::to_string(p.heads) + " heads; expected at most " +
+                       std::to_string(kMaxEntries) + " of each");
   p.dim = static_cast<int>(query.shape[3]);
   p.query = rows_of(query);
   p.key = rows_of(key);
@@ -221,6 +232,9 @@ Problem score_problem(const char* function, const TensorView& query, const Tenso
     fail(function, "softcap is " + std::to_string(options.softcap) +
                        "; expected 0 (none) or a positive number");
   p.softcap = options.softcap;
+  if (options.causal > Causal::top_left)
+    fail(function, "causal is " + std::to_string(static_cast<int>(options.causal)) +
+                       "; expected no (0), bottom_right (1) or top_left (2)");
   p.causal = options.causal;
   if (options.window.left < -1 || options.window.right < -1)
     fail(function, "window is (" + std::to_string(options.window.left) + ", " +
@@ -278,29 +292,62 @@ MutableRows out_rows(const Problem& p, const MutableTensorView& out) {
   return rows;
 }
 
+void check_trace(const char* function, const TraceOptions& trace, const Problem& p) {
+  if (trace.top < 0 || trace.top > kMaxTop)
+    fail(function, "trace.top is " + std::to_string(trace.top) + "; expected 0 to " +
+                       std::to_string(kMaxTop));
+  if (trace.block < 0)
+    fail(function,
+         "trace.block is " + std::to_string(trace.block) + "; expected 0 (no map) or more");
+  const std::string sizes = std::to_string(p.batch) + " batch entries, " + std::to_string(p.heads) +
+                            " heads, " + std::to_string(p.queries) + " queries and " +
+                            std::to_string(p.keys) + " keys";
+  constexpr std::int64_t kBytes = 8;  // of the widest element
+  if (elements({p.row_count(), kBytes, std::max(trace.top, 1), 1}) < 0)
+    fail(function, "trace.top is " + std::to_string(trace.top) + ": too many for " + sizes);
+  if (trace.received && elements({p.batch, p.heads, p.keys, kBytes}) < 0)
+    fail(function, "trace.received: too many keys, " + sizes);
+  const std::int64_t block = std::max(trace.block, 1);
+  if (trace.block > 0 && elements({p.batch, p.heads, (p.queries + block - 1) / block,
+                                   kBytes * ((p.keys + block - 1) / block)}) < 0)
+    fail(function, "trace.block is " + std::to_string(block) + ": too many blocks for " + sizes);
+}
+
 Problem attention_problem(const TensorView& query, const TensorView& key, const TensorView& value,
                           const AttentionOptions& options, const AttentionOutput& output) {
   const char* function = "attention";
   Problem p = value_problem(function, query, key, value, options);
   check_output(function, "out", output.out, query_shape(p, p.dim_v));
   const std::int64_t rows = p.row_count();
+  check_aligned(function, "lse", output.lse.data(), sizeof(float));
   if (output.lse.data() != nullptr && static_cast<std::int64_t>(output.lse.size()) != rows)
     fail(function, "lse has " + std::to_string(output.lse.size()) +
                        " entries; expected batch·heads_q·queries = " + std::to_string(rows));
-  if (output.trace != nullptr) {
-    if (options.trace.top < 0 || options.trace.top > kMaxTop)
-      fail(function, "trace.top is " + std::to_string(options.trace.top) + "; expected 0 to " +
-                         std::to_string(kMaxTop));
-    if (options.trace.block < 0)
-      fail(function, "trace.block is " + std::to_string(options.trace.block) +
-                         "; expected 0 (no map) or more");
-    const std::int64_t block = std::max(options.trace.block, 1);
-    if (options.trace.block > 0 && elements({p.batch, p.heads, (p.queries + block - 1) / block,
-                                             8 * ((p.keys + block - 1) / block)}) < 0)
-      fail(function, "trace.block is " + std::to_string(block) + ": too many blocks for " +
-                         std::to_string(p.queries) + " queries and " + std::to_string(p.keys) +
-                         " keys");
+  if (output.trace != nullptr) check_trace(function, options.trace, p);
+  Places places;
+  places.read("query", query);
+  places.read("key", key);
+  places.read("value", value);
+  places.read(options);
+  places.written("out", output.out);
+  places.written("lse", output.lse);
+  if (output.trace != nullptr) {  // its vectors are cleared before the work begins
+    const auto own = [&](const char* name, auto& values) {
+      places.written(name, std::span(values.data(), values.capacity()));
+    };
+    Trace& trace = *output.trace;
+    own("trace.lse", trace.lse);
+    own("trace.max", trace.max);
+    own("trace.entropy", trace.entropy);
+    own("trace.top_keys", trace.top_keys);
+    own("trace.top_weights", trace.top_weights);
+    own("trace.remainder", trace.remainder);
+    own("trace.received", trace.received);
+    own("trace.visible", trace.visible);
+    own("trace.block_mass", trace.block_mass);
+    own("trace.block_max", trace.block_max);
   }
+  places.check(function);
   return p;
 }
 

@@ -120,6 +120,8 @@ Problem value_problem(const char* function, const TensorView& query, const Tenso
 // The same, with its output checked too.
 Problem attention_problem(const TensorView& query, const TensorView& key, const TensorView& value,
                           const AttentionOptions& options, const AttentionOutput& output);
+// What the caller wants traced, against a checked problem.
+void check_trace(const char* function, const TraceOptions& trace, const Problem& p);
 // Shape of the query's tensor with another last dimension: that of out and of gradients.
 Shape4 query_shape(const Problem& p, std::int64_t dim);
 // Where the rows of out lie, packed as the query's are.

@@ -5,19 +5,36 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <numeric>
 #include <utility>
+
+#include "kernels/rows.h"
 
 namespace qkv {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr double kLn2 = 0.6931471805599453;
-constexpr float kLog2e =
-    1.4426950408889634f;  // rounded as in the forward pass: a lone sink's share is exactly 1
-constexpr std::int64_t kEntropyRun =
-    32;  // keys added up in fp32 before fp64 takes over: equal terms round one way
 constexpr std::int64_t kMaxGroups =
     8;  // enough for the threads of one head to share its received mass
+
+constexpr std::int64_t kGroup = kernels::kKeyGroup;
+// Above it the largest weights are sought one by one.
+constexpr int kMaxSlots = 16;
+
+int slots_for(int top) { return top <= 4 ? 4 : top <= 8 ? 8 : kMaxSlots; }
+
+// What the strip of a panel holds: whole groups, from the first key that is looked at.
+Range strip_keys(const Panel& panel) {
+  if (panel.outer.begin >= panel.outer.end) return {0, 0};
+  return {panel.outer.begin - panel.outer.begin % kAlign, panel.outer.end};
+}
+static_assert(kAlign % kGroup == 0);
+
+std::int64_t groups_of(Range keys) { return (keys.end - keys.begin + kGroup - 1) / kGroup; }
+std::int64_t chunks_of(Range keys) {
+  return keys.begin == keys.end ? 0 : (keys.end - 1) / kChunk - keys.begin / kChunk + 1;
+}
 
 std::int64_t blocks_of(std::int64_t tokens, std::int64_t block) {
   return (tokens + block - 1) / block;
@@ -34,7 +51,10 @@ TraceCut::TraceCut(const Problem& p, const TraceOptions& options, std::int64_t b
 }
 
 TraceRecorder::TraceRecorder(const Problem& p, const TraceOptions& options, Trace& trace)
-    : p_(p), options_(options), trace_(trace) {
+    : p_(p),
+      options_(options),
+      trace_(trace),
+      by_ranges_(p.mask.data == nullptr && p.bias.data == nullptr) {
   for (std::int64_t b = 0; b < p.batch; ++b) cuts_.emplace_back(p, options, b);
   const auto rows = static_cast<std::size_t>(p.row_count());
   const auto top = static_cast<std::size_t>(options.top);
@@ -70,7 +90,7 @@ TraceRecorder::TraceRecorder(const Problem& p, const TraceOptions& options, Trac
 void TraceRecorder::begin_unit(std::int64_t b, std::int64_t first_query, Sums& sums) const {
   if (options_.received && sums.received.empty()) {
     sums.received.assign(static_cast<std::size_t>(p_.keys_of(b)), 0);
-    sums.visible.assign(static_cast<std::size_t>(p_.keys_of(b)), 0);
+    sums.visible.assign(static_cast<std::size_t>(p_.keys_of(b)) + 1, 0);
   }
   if (options_.block > 0) {
     sums.first_query_block = first_query / options_.block;
@@ -80,134 +100,226 @@ void TraceRecorder::begin_unit(std::int64_t b, std::int64_t first_query, Sums& s
   }
 }
 
-void TraceRecorder::add_rows(const RowBlock& block, const Panel* panels, const float* packed,
-                             const PanelResult* results, Sums& sums) const {
-  const std::int64_t packed_size = std::int64_t{p_.dim} * block.kernel.panel;
-  for (int i = 0; i < block.panels(); ++i)
-    add_panel(panels[i], block.kernel, packed + i * packed_size, results[i], sums);
-}
-
-void TraceRecorder::add_panel(const Panel& panel, const kernels::Kernels& kernel,
-                              const float* packed, const PanelResult& result, Sums& sums) const {
-  std::array<float, kernels::kMaxPanel * kChunk> scores;
-  std::array<float, kernels::kMaxPanel * kChunk> weights;
-  LaneDoubles entropy_bits{};
-  const std::int64_t kv_head = p_.kv_head(panel.head);
-  float* const key_scratch =
-      thread_scratch(ScratchUse::rows).floats(key_scratch_floats(kernel, p_));
-  begin_rows(panel, result);
-  for (std::int64_t chunk = panel.outer.begin - panel.outer.begin % kChunk; chunk < panel.outer.end;
-       chunk += kChunk) {
-    const Range keys = panel.keys_in(chunk);
-    const int count = static_cast<int>(keys.end - keys.begin);
-    panel_scores(kernel, p_, panel, packed,
-                 load_keys(kernel, p_, panel.batch, kv_head, keys, key_scratch), scores.data());
-    kernel.normalise(scores.data(), count, result.shift.data(), result.factor.data(),
-                     weights.data());
-    for (std::int64_t k = keys.begin, next = 0; k < keys.end; k = next) {
-      next = std::min(k - k % kEntropyRun + kEntropyRun, keys.end);
-      const std::int64_t at = (k - keys.begin) * kernel.panel;
-      LaneFloats bits{};
-      kernel.add_entropy(scores.data() + at, weights.data() + at, static_cast<int>(next - k),
-                         result.shift.data(), result.log2_sum.data(), bits.data());
-      for (std::size_t i = 0; i < bits.size(); ++i) entropy_bits[i] += static_cast<double>(bits[i]);
-    }
-    if (options_.top > 0) offer_top(panel, keys, kernel.panel, scores.data(), weights.data());
-    if (options_.received)
-      add_received(panel, keys, kernel.panel, scores.data(), weights.data(), sums);
-    if (options_.block > 0) add_blocks(panel, keys, kernel.panel, weights.data(), sums);
+void TraceRecorder::make_strips(const RowBlock& block, const Panel* panels, Strips& strips) const {
+  if (!reads_weights()) return;
+  const std::int64_t width = block.kernel.panel;
+  std::int64_t most_groups = 0;
+  std::int64_t floats = 0;
+  for (int i = 0; i < block.panels(); ++i) {
+    const Range keys = strip_keys(panels[i]);
+    floats += (groups_of(keys) * kGroup + chunks_of(keys)) * width;
+    most_groups = std::max(most_groups, groups_of(keys));
   }
-  end_rows(panel, result, entropy_bits);
-}
-
-void TraceRecorder::begin_rows(const Panel& panel, const PanelResult& result) const {
-  for (int lane = 0; lane < panel.count; ++lane) {
-    const std::size_t row = row_index(panel, lane);
-    trace_.lse[row] = lse_of(result, lane);
-    trace_.max[row] =
-        static_cast<float>(static_cast<double>(result.max[static_cast<std::size_t>(lane)]) * kLn2);
+  float* memory = thread_scratch(ScratchUse::strip)
+                      .floats(static_cast<std::size_t>(floats + most_groups * (width + kGroup)));
+  for (int i = 0; i < block.panels(); ++i) {
+    const Range keys = strip_keys(panels[i]);
+    strips.strips[static_cast<std::size_t>(i)] = {memory, memory + groups_of(keys) * kGroup * width,
+                                                  keys.begin};
+    memory += (groups_of(keys) * kGroup + chunks_of(keys)) * width;
   }
+  strips.largest = memory;
+  strips.mass = memory + most_groups * width;
 }
 
-// Insertion into each row's short sorted list. Keys come in rising order and equal weights stay behind, so ties go to the
-// lower index.
-void TraceRecorder::offer_top(const Panel& panel, Range keys, int width, const float* scores,
-                              const float* weights) const {
-  const auto top = static_cast<std::size_t>(options_.top);
-  for (int lane = 0; lane < panel.count; ++lane) {
-    float* best = trace_.top_weights.data() + row_index(panel, lane) * top;
-    std::int32_t* best_keys = trace_.top_keys.data() + row_index(panel, lane) * top;
-    for (std::int64_t k = 0; k < keys.end - keys.begin; ++k) {
-      const float weight = weights[k * width + lane];
-      const bool full = best_keys[top - 1] >= 0;
-      if (full ? !(weight > best[top - 1])
-               : scores[k * width + lane] == -kInfinity || std::isnan(weight))
-        continue;
-      std::size_t place = top - 1;
-      while (place > 0 && (best_keys[place - 1] < 0 || weight > best[place - 1])) {
-        best[place] = best[place - 1];
-        best_keys[place] = best_keys[place - 1];
-        --place;
+void TraceRecorder::add_rows(const RowBlock& block, const Panel* panels, const PanelResult* results,
+                             const Strips& strips, Sums& sums) const {
+  for (int i = 0; i < block.panels(); ++i) {
+    const Weighed w{block.kernel,
+                    panels[i],
+                    results[i],
+                    strips.strips[static_cast<std::size_t>(i)],
+                    strip_keys(panels[i]),
+                    strips.largest,
+                    strips.mass};
+    if (w.keys.begin < w.keys.end && reads_weights()) {
+      finish_weights(w);
+      weigh(w, strips.largest, strips.mass);
+      if (options_.received) {
+        for (std::int64_t k = w.keys.begin; k < w.keys.end; ++k)
+          sums.received[static_cast<std::size_t>(k)] +=
+              static_cast<double>(w.mass[k - w.keys.begin]);
+        add_visible(panels[i], sums);
       }
-      best[place] = weight;
-      best_keys[place] = static_cast<std::int32_t>(keys.begin + k);
+      if (options_.block > 0) add_blocks(w, sums);
+      if (options_.top > kMaxSlots)
+        insert_top(w);
+      else if (options_.top > 0)
+        find_top(w);
     }
+    end_rows(panels[i], results[i]);
   }
 }
 
-void TraceRecorder::add_received(const Panel& panel, Range keys, int width, const float* scores,
-                                 const float* weights, Sums& sums) const {
-  for (std::int64_t k = 0; k < keys.end - keys.begin; ++k) {
-    double mass = 0;
-    std::int32_t seen = 0;
-    for (int lane = 0; lane < panel.count; ++lane) {
-      mass += static_cast<double>(weights[k * width + lane]);
-      seen += scores[k * width + lane] != -kInfinity ? 1 : 0;
-    }
-    sums.received[static_cast<std::size_t>(keys.begin + k)] += mass;
-    sums.visible[static_cast<std::size_t>(keys.begin + k)] += seen;
+// Turns each chunk's maximum into its factor, 2^(max − shift) / Σ 2^(score − shift), and makes the strip safe to multiply by
+// it: lanes without a row weigh 0; of a row that met a NaN all weights are NaN, but hidden keys weigh 0 even there.
+void TraceRecorder::finish_weights(const Weighed& w) const {
+  const int width = w.kernel.panel;
+  const Panel& panel = w.panel;
+  float* const factor = w.strip.max;
+  const std::int64_t chunks = chunks_of(w.keys);
+  w.kernel.normalise(factor, static_cast<int>(chunks), w.result.shift.data(),
+                     w.result.factor.data(), factor);
+  std::fill(w.strip.at(w.keys.end, width),
+            w.strip.at(w.keys.begin + groups_of(w.keys) * kGroup, width), 0.0f);
+  for (int lane = 0; lane < width; ++lane) {
+    const bool row = lane < panel.count;
+    const bool poisoned = std::isnan(w.result.factor[static_cast<std::size_t>(lane)]);
+    if (row && !poisoned) continue;
+    for (std::int64_t c = 0; c < chunks; ++c) factor[c * width + lane] = row ? 1.0f : 0.0f;
+    for (std::int64_t k = w.keys.begin; poisoned && k < w.keys.end; ++k)
+      w.strip.at(k, width)[lane] = row && !p_.hidden(panel.batch, panel.head, panel.first + lane, k)
+                                       ? std::numeric_limits<float>::quiet_NaN()
+                                       : 0.0f;
   }
 }
 
-void TraceRecorder::add_blocks(const Panel& panel, Range keys, int width, const float* weights,
-                               Sums& sums) const {
+void TraceRecorder::weigh(const Weighed& w, float* largest, float* mass) const {
+  const int width = w.kernel.panel;
+  const std::int64_t end = w.keys.begin + groups_of(w.keys) * kGroup;
+  for (std::int64_t k = w.keys.begin, next = 0; k < end; k = next) {
+    next = std::min(k - k % kChunk + kChunk, end);
+    const std::int64_t at = k - w.keys.begin;
+    w.kernel.weigh_keys(w.strip.at(k, width), static_cast<int>(next - k), w.strip.max_at(k, width),
+                        largest + at / kGroup * width, mass + at);
+  }
+}
+
+void TraceRecorder::add_visible(const Panel& panel, Sums& sums) const {
   for (int lane = 0; lane < panel.count; ++lane) {
-    const std::int64_t query_block = (panel.first + lane) / options_.block;
-    double* mass = sums.block_mass.data() + (query_block - sums.first_query_block) * key_blocks_;
-    float* largest =
-        trace_.block_max.data() +
-        ((panel.batch * p_.heads + panel.head) * query_blocks_ + query_block) * key_blocks_;
-    for (std::int64_t k = 0; k < keys.end - keys.begin; ++k) {
-      const float weight = weights[k * width + lane];
-      const std::int64_t key_block = (keys.begin + k) / options_.block;
-      mass[key_block] += static_cast<double>(weight);
-      if (weight > largest[key_block]) largest[key_block] = weight;
+    const Range seen = {panel.begin[static_cast<std::size_t>(lane)],
+                        panel.end[static_cast<std::size_t>(lane)]};
+    std::int32_t* const visible = sums.visible.data();
+    if (by_ranges_) {
+      ++visible[seen.begin];
+      --visible[seen.end];
+      continue;
+    }
+    const std::int64_t q = panel.first + lane;
+    const bool* mask = p_.mask.data != nullptr ? p_.mask.row(panel.batch, panel.head, q) : nullptr;
+    const float* bias = p_.bias.data != nullptr ? p_.bias.row(panel.batch, panel.head, q) : nullptr;
+    for (std::int64_t k = seen.begin; k < seen.end; ++k)
+      visible[k] += (mask == nullptr || mask[k * p_.mask.strides[3]]) &&
+                            (bias == nullptr || bias[k * p_.bias.strides[3]] != -kInfinity)
+                        ? 1
+                        : 0;
+  }
+}
+
+// A panel mostly lies in one row of blocks, and blocks hold whole groups of keys: what was read off for the panel is enough.
+void TraceRecorder::add_blocks(const Weighed& w, Sums& sums) const {
+  const std::int64_t block = options_.block;
+  const std::int64_t query_block = w.panel.first / block;
+  if (query_block != (w.panel.first + w.panel.count - 1) / block || block % kGroup != 0)
+    return add_blocks_one_by_one(w, sums);
+  const int width = w.kernel.panel;
+  double* const mass =
+      sums.block_mass.data() + (query_block - sums.first_query_block) * key_blocks_;
+  float* const largest = block_max_of(w.panel, query_block);
+  for (std::int64_t k = w.keys.begin, next = 0; k < w.keys.end; k = next) {
+    next = std::min(k - k % block + block, w.keys.end);
+    double sum = 0;
+    for (std::int64_t i = k; i < next; ++i) sum += static_cast<double>(w.mass[i - w.keys.begin]);
+    mass[k / block] += sum;
+    const std::int64_t group = (k - w.keys.begin) / kGroup;
+    const std::int64_t numbers = (groups_of({w.keys.begin, next}) - group) * width;
+    largest[k / block] = std::max(
+        largest[k / block],
+        kernels::row_kernels().largest(w.largest + group * width, static_cast<int>(numbers)));
+  }
+}
+
+void TraceRecorder::add_blocks_one_by_one(const Weighed& w, Sums& sums) const {
+  for (std::int64_t k = w.keys.begin; k < w.keys.end; ++k)
+    for (int lane = 0; lane < w.panel.count; ++lane) {
+      const std::int64_t query_block = (w.panel.first + lane) / options_.block;
+      const std::int64_t key_block = k / options_.block;
+      const float weight = w.weight(k, lane);
+      sums.block_mass[static_cast<std::size_t>(
+          (query_block - sums.first_query_block) * key_blocks_ + key_block)] +=
+          static_cast<double>(weight);
+      float& largest = block_max_of(w.panel, query_block)[key_block];
+      if (weight > largest) largest = weight;
+    }
+}
+
+void TraceRecorder::find_top(const Weighed& w) const {
+  constexpr std::size_t kList = std::size_t{kMaxSlots} * kernels::kMaxPanel;
+  std::array<float, kList> weights;
+  std::array<std::int32_t, kList> keys;
+  const int slots = slots_for(options_.top);
+  const auto top = static_cast<std::size_t>(options_.top);
+  w.kernel.best_keys(w.strip.weights, w.strip.max, static_cast<int>(w.strip.first % kChunk),
+                     w.largest, static_cast<int>(groups_of(w.keys)), slots, weights.data(),
+                     keys.data());
+  for (int lane = 0; lane < w.panel.count; ++lane) {
+    const std::size_t row = row_index(w.panel, lane);
+    for (std::size_t t = 0; t < top; ++t) {
+      const auto i = t * static_cast<std::size_t>(w.kernel.panel) + static_cast<std::size_t>(lane);
+      if (keys[i] < 0) {
+        list_weightless(w, lane);
+        break;
+      }
+      trace_.top_weights[row * top + t] = weights[i];
+      trace_.top_keys[row * top + t] = static_cast<std::int32_t>(w.strip.first) + keys[i];
     }
   }
 }
 
-void TraceRecorder::end_rows(const Panel& panel, const PanelResult& result,
-                             const LaneDoubles& entropy_bits) const {
+// Insertion into each row's sorted list, chunk by chunk so that the lanes share cache lines. Keys come in rising order and
+// equal weights stay behind, so ties go to the lower index.
+void TraceRecorder::insert_top(const Weighed& w) const {
+  const auto top = static_cast<std::size_t>(options_.top);
+  for (std::int64_t chunk = w.keys.begin, next = 0; chunk < w.keys.end; chunk = next) {
+    next = std::min(chunk - chunk % kChunk + kChunk, w.keys.end);
+    for (int lane = 0; lane < w.panel.count; ++lane) {
+      float* best = trace_.top_weights.data() + row_index(w.panel, lane) * top;
+      std::int32_t* best_keys = trace_.top_keys.data() + row_index(w.panel, lane) * top;
+      for (std::int64_t k = chunk; k < next; ++k) {
+        const float weight = w.weight(k, lane);
+        if (!(weight > best[top - 1])) continue;  // unused places weigh 0
+        std::size_t place = top - 1;
+        for (; place > 0 && weight > best[place - 1]; --place) {
+          best[place] = best[place - 1];
+          best_keys[place] = best_keys[place - 1];
+        }
+        best[place] = weight;
+        best_keys[place] = static_cast<std::int32_t>(k);
+      }
+    }
+  }
+  for (int lane = 0; lane < w.panel.count; ++lane)
+    if (trace_.top_keys[row_index(w.panel, lane) * top + top - 1] < 0) list_weightless(w, lane);
+}
+
+// Fills what is free of a row's list with keys that are visible and weigh 0.
+void TraceRecorder::list_weightless(const Weighed& w, int lane) const {
+  const auto i = static_cast<std::size_t>(lane);
+  if (!(w.result.factor[i] > 0)) return;  // nothing visible, or NaN
+  const auto top = static_cast<std::size_t>(options_.top);
+  std::int32_t* keys = trace_.top_keys.data() + row_index(w.panel, lane) * top;
+  std::size_t next = 0;
+  while (next < top && keys[next] >= 0) ++next;
+  for (std::int64_t k = w.panel.begin[i]; k < w.panel.end[i] && next < top; ++k)
+    if (w.weight(k, lane) == 0 &&
+        (by_ranges_ || !p_.hidden(w.panel.batch, w.panel.head, w.panel.first + lane, k)))
+      keys[next++] = static_cast<std::int32_t>(k);
+}
+
+void TraceRecorder::end_rows(const Panel& panel, const PanelResult& result) const {
   const auto top = static_cast<std::size_t>(options_.top);
   for (int lane = 0; lane < panel.count; ++lane) {
     const auto i = static_cast<std::size_t>(lane);
     const std::size_t row = row_index(panel, lane);
+    trace_.lse[row] = lse_of(result, lane);
+    trace_.max[row] = static_cast<float>(static_cast<double>(result.max[i]) * kLn2);
     if (result.factor[i] == 0) continue;  // nothing visible: what the constructor filled in stays
-    double bits = entropy_bits[i];
-    if (p_.sinks != nullptr) {
-      const double log2_share = static_cast<double>(p_.sinks[panel.head] * kLog2e) -
-                                static_cast<double>(result.shift[i]) -
-                                static_cast<double>(result.log2_sum[i]);
-      const double share = std::exp2(log2_share);
-      if (share > 0) bits -= share * log2_share;
-    }
-    // a single key of weight 1 may leave a rounding error below 0
-    const double nats = bits * kLn2;
+    const double nats = static_cast<double>(result.entropy[i]) * kLn2;
     trace_.entropy[row] = static_cast<float>(nats < 0 ? 0 : nats);
     double rest = 1;
     for (std::size_t t = 0; t < top; ++t)
       rest -= static_cast<double>(trace_.top_weights[row * top + t]);
-    trace_.remainder[row] = std::isnan(bits) ? std::numeric_limits<float>::quiet_NaN()
+    trace_.remainder[row] = std::isnan(nats) ? std::numeric_limits<float>::quiet_NaN()
                                              : static_cast<float>(std::max(rest, 0.0));
   }
 }
@@ -225,6 +337,7 @@ std::size_t TraceRecorder::group_index(std::int64_t b, std::int64_t h, std::int6
 
 void TraceRecorder::end_group(std::int64_t b, std::int64_t h, std::int64_t group, Sums& sums) {
   if (!options_.received) return;
+  if (by_ranges_) std::partial_sum(sums.visible.begin(), sums.visible.end(), sums.visible.begin());
   group_received_[group_index(b, h, group)] = std::move(sums.received);
   group_visible_[group_index(b, h, group)] = std::move(sums.visible);
 }
@@ -235,14 +348,15 @@ void TraceRecorder::finish() {
     const auto keys = static_cast<std::size_t>(p_.keys_of(b));
     for (std::int64_t h = 0; h < p_.heads && cut(b).groups > 0; ++h) {
       const auto column = static_cast<std::size_t>(p_.column_index(b, h, 0));
-      for (std::size_t k = 0; k < keys; ++k) {
-        double mass = 0;
-        for (std::int64_t g = 0; g < cut(b).groups; ++g) {
-          mass += group_received_[group_index(b, h, g)][k];
-          trace_.visible[column + k] += group_visible_[group_index(b, h, g)][k];
-        }
-        trace_.received[column + k] = static_cast<float>(mass);
+      std::vector<double> mass = std::move(group_received_[group_index(b, h, 0)]);
+      for (std::int64_t g = 0; g < cut(b).groups; ++g) {
+        const std::vector<double>& more = group_received_[group_index(b, h, g)];
+        const std::vector<std::int32_t>& seen = group_visible_[group_index(b, h, g)];
+        for (std::size_t k = 0; k < keys; ++k) trace_.visible[column + k] += seen[k];
+        for (std::size_t k = 0; g > 0 && k < keys; ++k) mass[k] += more[k];
       }
+      for (std::size_t k = 0; k < keys; ++k)
+        trace_.received[column + k] = static_cast<float>(mass[k]);
     }
   }
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "attention/check.h"
+#include "attention/overlap.h"
 #include "attention/panel.h"
 #include "attention/parallel.h"
 #include "attention/problem.h"
@@ -63,20 +64,30 @@ void write_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& 
 void weights(const TensorView& query, const TensorView& key, const AttentionOptions& options,
              std::span<const float> lse, Range queries, Range keys, const MutableTensorView& out) {
   const Problem p = score_problem("weights", query, key, options);
+  if (p.query.starts != nullptr || p.key.starts != nullptr)
+    fail("weights", "packed sequences have no common matrix; call it for one of them");
   check_range("queries", queries, p.queries);
   check_range("keys", keys, p.keys);
   if (static_cast<std::int64_t>(lse.size()) != p.batch * p.heads * p.queries)
     fail("weights", "lse has " + std::to_string(lse.size()) +
                         " entries; expected batch·heads_q·queries = " +
                         std::to_string(p.batch * p.heads * p.queries));
-  if (p.query.starts != nullptr || p.key.starts != nullptr)
-    fail("weights", "packed sequences have no common matrix; call it for one of them");
   check_output("weights", "out", out,
                {p.batch, p.heads, queries.end - queries.begin, keys.end - keys.begin});
   const kernels::Kernels& kernel = kernels::kernels();
   if (out.dtype != DType::f32)
     fail("weights",
          "out has elements of type " + std::string(name_of(out.dtype)) + "; expected float32");
+  check_aligned("weights", "lse", lse.data(), sizeof(float));
+  Places places;
+  places.read("query", query);
+  places.read("key", key);
+  places.read("lse", lse);
+  AttentionOptions looked_at = options;
+  looked_at.v_scale = {};  // may be anything: values have no part in this
+  places.read(looked_at);
+  places.written("out", out);
+  places.check("weights");
   const MutableRows rows = rows_of<std::byte>(out);
   const std::int64_t panels = (queries.end - queries.begin + kernel.panel - 1) / kernel.panel;
   parallel_for(options.threads, p.batch * p.heads * panels, [&](std::int64_t task) {

@@ -107,6 +107,13 @@ const Kernels& kernels() {
   return chosen;
 }
 
+const Kernels& float_kernels() {
+#if defined(__x86_64__)
+  if (kernels().pairs != nullptr) return avx512_kernels;
+#endif
+  return kernels();
+}
+
 const Kernels* kernels_of(const char* name) {
   for (const Candidate& c : candidates())
     if (c.supported && std::string_view(name) == c.table->name) return c.table;

@@ -4,9 +4,6 @@
 namespace qkv::kernels {
 extern const RowKernels scalar_row_kernels;
 const RowKernels scalar_row_kernels = {.name = "scalar",
-                                       .query_dot_keys = scalar::query_dot_keys_row,
-                                       .softmax = scalar::softmax_row,
-                                       .weighted_sum_values = scalar::weighted_sum_values_row,
                                        .silu = scalar::silu,
                                        .gelu_new = scalar::gelu_new,
                                        .tanh = scalar::tanh,

@@ -30,9 +30,15 @@ struct SoftmaxState {
   float* max;    // [panel] largest score so far, −inf before the first
   float* sum;    // [panel] Σ weights so far
   float* alpha;  // [panel] out: what sums from before must be multiplied by
+  // [panel] Σ weights·(score − max) so far, from which a trace has the entropy; null without a trace.
+  float* spread = nullptr;
 };
 
 struct PairKernels;  // pairs.h
+
+// Keys whose largest weight stands for them while the largest of a row are looked for; chunks hold whole groups.
+inline constexpr int kKeyGroup = 8;
+static_assert(kMaxChunk % kKeyGroup == 0);
 
 struct Kernels {
   const char* name;
@@ -69,6 +75,10 @@ struct Kernels {
   // sum·alpha + Σ weights. A score of −inf gives weight 0; a NaN spreads over its own lane only.
   void (*softmax)(float* scores, int key_count, const SoftmaxState& state);
 
+  // The same bits, and the state's spread becomes alpha·(spread + (old max − new max)·old sum) + Σ weights·(score − new
+  // max). A weight of 0 adds 0.
+  void (*softmax_traced)(float* scores, int key_count, const SoftmaxState& state);
+
   // acc[d][lane] = acc[d][lane]·alpha[lane] + Σ_k weights[k][lane] · values[k][d], a chain from k = 0.
   void (*weighted_sum_values)(const float* weights, const float* values, std::int64_t value_stride,
                               int key_count, int dim, const float* alpha, float* acc);
@@ -81,7 +91,8 @@ struct Kernels {
   // Whether no element of the rows is Inf or NaN.
   bool (*all_finite)(const float* rows, std::int64_t row_stride, int row_count, int dim);
 
-  // Softmax over two sets of keys: total (max, sum and acc[d][lane]) takes up part. A side with max −inf changes no bit.
+  // Softmax over two sets of keys: total (max, sum, acc[d][lane] and, unless null, spread) takes up part. A side with max
+  // −inf changes no bit.
   void (*merge_states)(int dim, const SoftmaxState& total, float* total_acc,
                        const SoftmaxState& part, const float* part_acc);
 
@@ -92,6 +103,17 @@ struct Kernels {
   // weights[k][lane] = factor[lane] · 2^(score − shift[lane]); exactly 0 where the score is −inf. May be in place.
   void (*normalise)(const float* scores, int key_count, const float* shift, const float* factor,
                     float* weights);
+
+  // With p = factor[lane]·weights[k][lane]: largest[group][lane] = the largest p of kKeyGroup keys, at least 0, NaN left out;
+  // mass[k] = Σ_lane p. key_count is a multiple of kKeyGroup.
+  void (*weigh_keys)(const float* weights, int key_count, const float* factor, float* largest,
+                     float* mass);
+
+  // top_weights[slot][lane] and top_keys: the largest p > 0 of key_count = kKeyGroup·group_count keys, largest first, the
+  // lower key first where they are equal; 0 and −1 where there are fewer. p = factor[(first + k) / kMaxChunk][lane] ·
+  // weights[k][lane], and `largest` comes from weigh_keys. slots is 4, 8 or 16.
+  void (*best_keys)(const float* weights, const float* factor, int first, const float* largest,
+                    int group_count, int slots, float* top_weights, std::int32_t* top_keys);
 
   // The backward pass. scores become weights 2^(score − shift[lane]), 0 where the score is −inf; d_weights become the scores'
   // gradients weight·(d_weight − delta[lane]), 0 where the weight is 0 whatever d_weight holds.
@@ -107,10 +129,6 @@ struct Kernels {
                                std::int64_t row_stride, int row_count, int dim, float* acc,
                                std::int64_t acc_stride);
 
-  // entropy[lane] += Σ_k weight · (log2_sum[lane] − (score − shift[lane])), in bits; a weight of 0 adds 0.
-  void (*add_entropy)(const float* scores, const float* weights, int key_count, const float* shift,
-                      const float* log2_sum, float* entropy);
-
   // y[r][o] = bias[o] + Σ_i x[r][i] · w[o][i], a chain from i = 0 that starts at the bias (0 if bias is null).
   // w is packed by pack_queries, panel by panel: packed[o / panel][i][o % panel]. Same tiles as query_dot_keys.
   void (*linear)(const float* packed, const float* bias, const float* x, std::int64_t x_stride,
@@ -124,6 +142,8 @@ struct Kernels {
 
 // The table of the instruction set in use (qkv::isa()); chosen once.
 const Kernels& kernels();
+// The same without products of bfloat16.
+const Kernels& float_kernels();
 // By name; null if this build or this CPU lacks it.
 const Kernels* kernels_of(const char* name);
 

@@ -1,5 +1,4 @@
-// Loops over one row of numbers: attention of few queries, conversions, activations, sums; compiled once per instruction set like
-// kernels.h.
+// Loops over one row of numbers: conversions, activations, sums; compiled once per instruction set like kernels.h.
 // rows_scalar.h is the specification; rows_tile.h is the same over vectors.
 //
 // The bits of a result depend on the row's numbers and length only.
@@ -11,23 +10,8 @@
 
 namespace qkv::kernels {
 
-inline constexpr int kFewQueries = 4;
-
 struct RowKernels {
   const char* name;
-
-  // The main step for few queries, as when a decoder writes: a row of scores for each instead of a lane of a panel. What
-  // stands in kernels.h holds here too, bit for bit.
-
-  // scores[q][k] = Σ_d queries[q][d] · keys[k][d]; queries [count, dim] dense, 1 ≤ count ≤ kFewQueries; scores [count,
-  // kMaxChunk], of which what lies beyond key_count is overwritten.
-  void (*query_dot_keys)(const float* queries, int count, const float* keys,
-                         std::int64_t key_stride, int key_count, int dim, float* scores);
-  // One chunk of the online softmax of one query; state points to one number each.
-  void (*softmax)(float* scores, int key_count, const SoftmaxState& state);
-  // acc[d] = acc[d]·alpha + Σ_k weights[k] · values[k][d]
-  void (*weighted_sum_values)(const float* weights, const float* values, std::int64_t value_stride,
-                              int key_count, int dim, float alpha, float* acc);
 
   // values[i] = values[i] / (1 + e^−values[i])
   void (*silu)(float* values, std::int64_t count);

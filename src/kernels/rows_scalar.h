@@ -10,36 +10,6 @@
 
 namespace qkv::kernels::scalar {
 
-inline void query_dot_keys_row(const float* queries, int count, const float* keys,
-                               std::int64_t key_stride, int key_count, int dim, float* scores) {
-  for (int q = 0; q < count; ++q)
-    for (int k = 0; k < key_count; ++k) {
-      float sum = 0;
-      for (int d = 0; d < dim; ++d) sum += queries[q * dim + d] * keys[k * key_stride + d];
-      scores[q * kMaxChunk + k] = sum;
-    }
-}
-
-inline void softmax_row(float* scores, int key_count, const SoftmaxState& state) {
-  float top = *state.max;
-  for (int k = 0; k < key_count; ++k)
-    if (scores[k] > top) top = scores[k];
-  const float shift = top == -std::numeric_limits<float>::infinity() ? 0.0f : top;
-  *state.alpha = std::exp2(*state.max - shift);
-  *state.sum *= *state.alpha;
-  for (int k = 0; k < key_count; ++k) *state.sum += scores[k] = std::exp2(scores[k] - shift);
-  *state.max = top;
-}
-
-inline void weighted_sum_values_row(const float* weights, const float* values,
-                                    std::int64_t value_stride, int key_count, int dim, float alpha,
-                                    float* acc) {
-  for (int d = 0; d < dim; ++d) {
-    acc[d] *= alpha;
-    for (int k = 0; k < key_count; ++k) acc[d] += weights[k] * values[k * value_stride + d];
-  }
-}
-
 inline void silu(float* values, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) values[i] /= 1 + std::exp(-values[i]);
 }

@@ -53,108 +53,6 @@ float largest(const float* values, std::int64_t count) {
   return most;
 }
 
-// kQueries rows of scores. A block of keys is turned so that lanes are keys; each score then is one chain over d.
-template <int kQueries>
-inline void dot_rows_of_keys(const float* queries, const float* keys, std::int64_t key_stride,
-                             int key_count, int dim, float* scores) {
-  for (int first = 0; first < key_count; first += kLanes) {
-    const int last = key_count - 1 - first;  // lanes beyond repeat this key
-    Vec sum[kQueries];
-    QKV_UNROLL for (int q = 0; q < kQueries; ++q) sum[q] = set1(0.0f);
-    const float* block = keys + first * key_stride;
-    int d = 0;
-    for (; d + kLanes <= dim; d += kLanes) {
-      Vec turned[kLanes];
-      QKV_UNROLL for (int i = 0; i < kLanes; ++i) turned[i] =
-          load(block + (i < last ? i : last) * key_stride + d);
-      transpose(turned);
-      QKV_UNROLL for (int i = 0; i < kLanes; ++i) {
-        QKV_UNROLL for (int q = 0; q < kQueries; ++q) sum[q] =
-            fma(turned[i], set1(queries[q * dim + d + i]), sum[q]);
-      }
-    }
-    for (; d < dim; ++d) {
-      float column[kLanes];
-      for (int i = 0; i < kLanes; ++i) column[i] = block[(i < last ? i : last) * key_stride + d];
-      const Vec key = load(column);
-      QKV_UNROLL for (int q = 0; q < kQueries; ++q) sum[q] =
-          fma(key, set1(queries[q * dim + d]), sum[q]);
-    }
-    QKV_UNROLL for (int q = 0; q < kQueries; ++q) store(scores + q * kMaxChunk + first, sum[q]);
-  }
-}
-
-void query_dot_keys_row(const float* queries, int count, const float* keys, std::int64_t key_stride,
-                        int key_count, int dim, float* scores) {
-  switch (count) {
-    case 1:
-      return dot_rows_of_keys<1>(queries, keys, key_stride, key_count, dim, scores);
-    case 2:
-      return dot_rows_of_keys<2>(queries, keys, key_stride, key_count, dim, scores);
-    case 3:
-      return dot_rows_of_keys<3>(queries, keys, key_stride, key_count, dim, scores);
-    default:
-      return dot_rows_of_keys<4>(queries, keys, key_stride, key_count, dim, scores);
-  }
-}
-
-void softmax_row(float* scores, int key_count, const SoftmaxState& state) {
-  const float none = -__builtin_inff();
-  const float highest = largest(scores, key_count);
-  const float top = highest > *state.max ? highest : *state.max;
-  const float shift = top == none ? 0.0f : top;
-  const Vec minus = set1(shift);
-  int k = 0;
-  for (; k + kLanes <= key_count; k += kLanes)
-    store(scores + k, exp2(sub(load(scores + k), minus)));
-  if (k < key_count)
-    store_part(scores + k, key_count - k,
-               exp2(sub(load_part(scores + k, key_count - k, none), minus)));
-  float alpha[kLanes];
-  store(alpha, exp2(sub(set1(*state.max), minus)));
-  // groups of four, as the panel's softmax adds them
-  float sum = *state.sum * alpha[0];
-  for (k = 0; k + 4 <= key_count; k += 4)
-    sum += (scores[k] + scores[k + 1]) + (scores[k + 2] + scores[k + 3]);
-  if (k < key_count) {
-    float rest[4] = {};
-    for (int i = 0; k + i < key_count; ++i) rest[i] = scores[k + i];
-    sum += (rest[0] + rest[1]) + (rest[2] + rest[3]);
-  }
-  *state.max = top;
-  *state.sum = sum;
-  *state.alpha = alpha[0];
-}
-
-// acc[d] for kVecs vectors of dims, each a chain over k.
-template <int kVecs>
-inline void value_row(const float* weights, const float* values, std::int64_t value_stride,
-                      int key_count, float alpha, float* acc) {
-  Vec sum[kVecs];
-  QKV_UNROLL for (int v = 0; v < kVecs; ++v) sum[v] = mul(load(acc + v * kLanes), set1(alpha));
-  for (int k = 0; k < key_count; ++k) {
-    const Vec weight = set1(weights[k]);
-    QKV_UNROLL for (int v = 0; v < kVecs; ++v) sum[v] =
-        fma(load(values + k * value_stride + v * kLanes), weight, sum[v]);
-  }
-  QKV_UNROLL for (int v = 0; v < kVecs; ++v) store(acc + v * kLanes, sum[v]);
-}
-
-void weighted_sum_values_row(const float* weights, const float* values, std::int64_t value_stride,
-                             int key_count, int dim, float alpha, float* acc) {
-  int d = 0;
-  for (; d + 4 * kLanes <= dim; d += 4 * kLanes)
-    value_row<4>(weights, values + d, value_stride, key_count, alpha, acc + d);
-  for (; d + kLanes <= dim; d += kLanes)
-    value_row<1>(weights, values + d, value_stride, key_count, alpha, acc + d);
-  if (d == dim) return;
-  const int rest = dim - d;
-  Vec sum = mul(load_part(acc + d, rest, 0.0f), set1(alpha));
-  for (int k = 0; k < key_count; ++k)
-    sum = fma(load_part(values + k * value_stride + d, rest, 0.0f), set1(weights[k]), sum);
-  store_part(acc + d, rest, sum);
-}
-
 void silu(float* values, std::int64_t count) {
   map(values, count, [](Vec x) { return div(x, add(set1(1.0f), exp2(mul(x, set1(-kLog2E))))); });
 }
@@ -254,9 +152,6 @@ void layer_norm(const float* sum, const float* added, const float* weight, const
 
 constexpr RowKernels row_table_of(const char* name) {
   return {.name = name,
-          .query_dot_keys = query_dot_keys_row,
-          .softmax = softmax_row,
-          .weighted_sum_values = weighted_sum_values_row,
           .silu = silu,
           .gelu_new = gelu_new,
           .tanh = tanh_row,

@@ -2,6 +2,7 @@
 // It is also the "scalar" instruction set. The whole operator as plain loops, in any precision: attention/reference.h.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -59,23 +60,38 @@ inline void mask_outside(float* scores, int key_count, std::int32_t first_key,
         scores[k * kPanel + lane] = -kInfinity;
 }
 
-// max' = max(max, scores); alpha = 2^(max − max'); weights = 2^(scores − max'); sum' = sum·alpha + Σ weights
-inline void softmax(float* scores, int key_count, const SoftmaxState& state) {
+// max' = max(max, scores); alpha = 2^(max − max'); weights = 2^(scores − max'); sum' = sum·alpha + Σ weights;
+// spread' = (spread + (max − max')·sum)·alpha + Σ weights·(scores − max')
+inline void softmax_traced(float* scores, int key_count, const SoftmaxState& state) {
   for (int lane = 0; lane < kPanel; ++lane) {
-    float top = state.max[lane];
+    const float before = state.max[lane];
+    float top = before;
     for (int k = 0; k < key_count; ++k)
       if (scores[k * kPanel + lane] > top) top = scores[k * kPanel + lane];
     const float shift = top == -kInfinity ? 0.0f : top;
-    state.alpha[lane] = std::exp2(state.max[lane] - shift);
+    state.alpha[lane] = std::exp2(before - shift);
     float sum = state.sum[lane] * state.alpha[lane];
+    float spread = 0;
     for (int k = 0; k < key_count; ++k) {
       float& s = scores[k * kPanel + lane];
-      s = std::exp2(s - shift);
-      sum += s;
+      const float away = s - shift;
+      const float weight = std::exp2(away);
+      s = weight;
+      sum += weight;
+      if (weight != 0) spread += weight * away;
+    }
+    if (state.spread != nullptr) {
+      const float moved = before == -kInfinity ? 0.0f : before - shift;
+      const float kept = (state.spread[lane] + moved * state.sum[lane]) * state.alpha[lane];
+      state.spread[lane] = kept + spread;
     }
     state.max[lane] = top;
     state.sum[lane] = sum;
   }
+}
+
+inline void softmax(float* scores, int key_count, const SoftmaxState& state) {
+  softmax_traced(scores, key_count, {state.max, state.sum, state.alpha});
 }
 
 // acc[d][lane] = acc[d][lane]·alpha[lane] + Σ_k weights[k][lane] · values[k][d]
@@ -105,7 +121,8 @@ inline bool all_finite(const float* rows, std::int64_t row_stride, int row_count
   return true;
 }
 
-// With M = max(total.max, part.max): sum and acc of each side times 2^(its max − M), added.
+// With M = max(total.max, part.max): sum and acc of each side times 2^(its max − M), added; spread too, after it has got
+// (its max − M)·sum.
 inline void merge_states(int dim, const SoftmaxState& total, float* total_acc,
                          const SoftmaxState& part, const float* part_acc) {
   for (int lane = 0; lane < kPanel; ++lane) {
@@ -113,6 +130,13 @@ inline void merge_states(int dim, const SoftmaxState& total, float* total_acc,
     const float shift = both == -kInfinity ? 0.0f : both;
     const float scale_total = std::exp2(total.max[lane] - shift);
     const float scale_part = std::exp2(part.max[lane] - shift);
+    if (total.spread != nullptr) {
+      const auto moved = [&](const SoftmaxState& side) {
+        const float by = side.max[lane] == -kInfinity ? 0.0f : side.max[lane] - shift;
+        return side.spread[lane] + by * side.sum[lane];
+      };
+      total.spread[lane] = moved(total) * scale_total + moved(part) * scale_part;
+    }
     total.max[lane] = both;
     total.sum[lane] = total.sum[lane] * scale_total + part.sum[lane] * scale_part;
     for (int d = 0; d < dim; ++d) {
@@ -171,12 +195,42 @@ inline void weighted_sum_queries(const float* weights, int key_count, const floa
     }
 }
 
-inline void add_entropy(const float* scores, const float* weights, int key_count,
-                        const float* shift, const float* log2_sum, float* entropy) {
-  for (int k = 0; k < key_count; ++k)
+inline void weigh_keys(const float* weights, int key_count, const float* factor, float* largest,
+                       float* mass) {
+  for (int k = 0; k < key_count; ++k) {
+    float* top = largest + (k / kKeyGroup) * kPanel;
+    mass[k] = 0;
     for (int lane = 0; lane < kPanel; ++lane) {
-      const float w = weights[k * kPanel + lane];
-      if (w != 0) entropy[lane] += w * (log2_sum[lane] - (scores[k * kPanel + lane] - shift[lane]));
+      const float p = factor[lane] * weights[k * kPanel + lane];
+      mass[k] += p;
+      if (k % kKeyGroup == 0) top[lane] = 0;
+      if (p > top[lane]) top[lane] = p;
+    }
+  }
+}
+
+// Makes room for x in front of the first smaller one of list[0], list[kPanel], …; what falls off the end is lost.
+inline void insert(float x, std::int32_t index, int slots, float* list, std::int32_t* indices) {
+  int slot = slots;
+  for (; slot > 0 && list[(slot - 1) * kPanel] < x; --slot)
+    if (slot < slots) {
+      list[slot * kPanel] = list[(slot - 1) * kPanel];
+      indices[slot * kPanel] = indices[(slot - 1) * kPanel];
+    }
+  if (slot == slots) return;
+  list[slot * kPanel] = x;
+  indices[slot * kPanel] = index;
+}
+
+inline void best_keys(const float* weights, const float* factor, int first, const float*,
+                      int group_count, int slots, float* top_weights, std::int32_t* top_keys) {
+  std::fill_n(top_weights, slots * kPanel, 0.0f);
+  std::fill_n(top_keys, slots * kPanel, -1);
+  for (int k = 0; k < group_count * kKeyGroup; ++k)
+    for (int lane = 0; lane < kPanel; ++lane) {
+      const float f = factor[(first + k) / kMaxChunk * kPanel + lane];
+      insert(f * weights[std::int64_t{k} * kPanel + lane], k, slots, top_weights + lane,
+             top_keys + lane);
     }
 }
 

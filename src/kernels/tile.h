@@ -9,14 +9,13 @@
 #include <cstdint>
 
 #include "kernels/kernels.h"
+#include "kernels/tile_backward.h"
+#include "kernels/tile_panel.h"
+#include "kernels/tile_trace.h"
 #include "kernels/vec_math.h"
 
 namespace qkv::kernels {
 namespace {
-
-inline constexpr int kPanel = kLanes * kPanelVecs;
-static_assert(kPanel <= kMaxPanel);
-inline constexpr float kInfinity = __builtin_inff();
 
 // sums[r][lane] = start + Σ_i packed[i][lane] · rows[r][i], kRows rows by kVecs vectors held in registers.
 // Packed numbers are floats or halves, which widen exactly: the sums have the same bits either way.
@@ -139,21 +138,36 @@ void mask_outside(float* scores, int key_count, std::int32_t first_key, const st
   }
 }
 
-// weights[i][lane] = 2^(scores[k + i][lane] − shift[lane]) for kKeys keys, stored over the scores; a missing one is 0.
-template <int kKeys>
-inline void weigh_four(float* scores, const Vec& shift, Vec& sum) {
-  Vec w[kKeys];
-  QKV_UNROLL for (int i = 0; i < kKeys; ++i) w[i] = sub(load(scores + i * kPanel), shift);
-  exp2_each(w);
-  QKV_UNROLL for (int i = 0; i < kKeys; ++i) store(scores + i * kPanel, w[i]);
-  const Vec none = set1(0.0f);
-  // groups of four keys are added pairwise; a missing key adds 0, as a masked one does
-  sum = add(sum, add(add(w[0], kKeys > 1 ? w[kKeys > 1 ? 1 : 0] : none),
-                     add(kKeys > 2 ? w[kKeys > 2 ? 2 : 0] : none,
-                         kKeys > 3 ? w[kKeys > 3 ? 3 : 0] : none)));
+// Σ weights·(score − max) once the maximum has gone up to shift; nothing seen (max = −inf) stays nothing.
+inline Vec moved_spread(Vec spread, Vec max, Vec shift, Vec sum) {
+  const Vec by = select(equal(max, set1(-kInfinity)), set1(0.0f), sub(max, shift));
+  return fma(by, sum, spread);
 }
 
-void softmax(float* scores, int key_count, const SoftmaxState& state) {
+// Weights 2^(score − shift) of kKeys neighbouring keys, at most four, over their scores. They are added in pairs, a missing one
+// being 0 as a masked one is; so are their products with score − shift.
+template <int kKeys, bool kTraced>
+inline void weigh_four(float* scores, Vec shift, Vec& sum, Vec& spread) {
+  Vec away[kKeys];
+  Vec weight[kKeys];
+  QKV_UNROLL for (int i = 0; i < kKeys; ++i) weight[i] = away[i] =
+      sub(load(scores + i * kPanel), shift);
+  exp2_each(weight);
+  QKV_UNROLL for (int i = 0; i < kKeys; ++i) store(scores + i * kPanel, weight[i]);
+  Vec w[4] = {set1(0.0f), set1(0.0f), set1(0.0f), set1(0.0f)};
+  QKV_UNROLL for (int i = 0; i < kKeys; ++i) w[i] = weight[i];
+  sum = add(sum, add(add(w[0], w[1]), add(w[2], w[3])));
+  if constexpr (kTraced) {
+    // 2^x is 0 below −256, and 0 times that is 0 where 0 · −inf would be NaN; a NaN passes, as second operand
+    Vec x[4] = {set1(0.0f), set1(0.0f), set1(0.0f), set1(0.0f)};
+    QKV_UNROLL for (int i = 0; i < kKeys; ++i) x[i] = max(set1(-256.0f), away[i]);
+    spread = add(spread, add(fma(w[1], x[1], mul(w[0], x[0])), fma(w[3], x[3], mul(w[2], x[2]))));
+  }
+}
+
+// One body for both softmaxes: that a trace is wanted changes no bit of the rest.
+template <bool kTraced>
+inline void softmax_panel(float* scores, int key_count, const SoftmaxState& state) {
   Vec top[kPanelVecs];
   QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) top[v] = load(state.max + v * kLanes);
   for (int k = 0; k < key_count; ++k) {
@@ -162,26 +176,44 @@ void softmax(float* scores, int key_count, const SoftmaxState& state) {
   }
   Vec shift[kPanelVecs];
   Vec sum[kPanelVecs];
+  Vec spread[kPanelVecs];
   QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) {
+    const Vec old_max = load(state.max + v * kLanes);
+    const Vec old_sum = load(state.sum + v * kLanes);
     // a lane that has seen nothing keeps max = −inf: subtract 0 there, so that −inf − −inf does not arise
     shift[v] = select(equal(top[v], set1(-kInfinity)), set1(0.0f), top[v]);
-    const Vec alpha = exp2(sub(load(state.max + v * kLanes), shift[v]));
-    sum[v] = mul(load(state.sum + v * kLanes), alpha);
+    const Vec alpha = exp2(sub(old_max, shift[v]));
+    sum[v] = mul(old_sum, alpha);
+    spread[v] = set1(0.0f);
+    if constexpr (kTraced)
+      spread[v] =
+          mul(moved_spread(load(state.spread + v * kLanes), old_max, shift[v], old_sum), alpha);
     store(state.max + v * kLanes, top[v]);
     store(state.alpha + v * kLanes, alpha);
   }
   int k = 0;
   for (; k + 4 <= key_count; k += 4) {
     QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v)
-        weigh_four<4>(scores + k * kPanel + v * kLanes, shift[v], sum[v]);
+        weigh_four<4, kTraced>(scores + k * kPanel + v * kLanes, shift[v], sum[v], spread[v]);
   }
   for (int v = 0; v < kPanelVecs; ++v) {
     float* rest = scores + k * kPanel + v * kLanes;
-    if (key_count - k == 3) weigh_four<3>(rest, shift[v], sum[v]);
-    if (key_count - k == 2) weigh_four<2>(rest, shift[v], sum[v]);
-    if (key_count - k == 1) weigh_four<1>(rest, shift[v], sum[v]);
+    if (key_count - k == 3) weigh_four<3, kTraced>(rest, shift[v], sum[v], spread[v]);
+    if (key_count - k == 2) weigh_four<2, kTraced>(rest, shift[v], sum[v], spread[v]);
+    if (key_count - k == 1) weigh_four<1, kTraced>(rest, shift[v], sum[v], spread[v]);
   }
-  QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) store(state.sum + v * kLanes, sum[v]);
+  QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) {
+    store(state.sum + v * kLanes, sum[v]);
+    if constexpr (kTraced) store(state.spread + v * kLanes, spread[v]);
+  }
+}
+
+void softmax(float* scores, int key_count, const SoftmaxState& state) {
+  softmax_panel<false>(scores, key_count, state);
+}
+
+void softmax_traced(float* scores, int key_count, const SoftmaxState& state) {
+  softmax_panel<true>(scores, key_count, state);
 }
 
 // acc[d][lane] for kDims dims; values points at the first of them.
@@ -261,6 +293,11 @@ void merge_states(int dim, const SoftmaxState& total, float* total_acc, const So
     const Vec shift = select(equal(both, set1(-kInfinity)), set1(0.0f), both);
     const Vec scale_total = exp2(sub(a, shift));
     const Vec scale_part = exp2(sub(b, shift));
+    if (total.spread != nullptr) {
+      const Vec from_total = moved_spread(load(total.spread + v), a, shift, load(total.sum + v));
+      const Vec from_part = moved_spread(load(part.spread + v), b, shift, load(part.sum + v));
+      store(total.spread + v, fma(from_part, scale_part, mul(from_total, scale_total)));
+    }
     store(total.max + v, both);
     store(total.sum + v,
           fma(load(part.sum + v), scale_part, mul(load(total.sum + v), scale_total)));
@@ -311,101 +348,6 @@ void normalise(const float* scores, int key_count, const float* shift, const flo
       // −inf − (+inf) or 0·inf would be NaN: a hidden key weighs exactly 0
       store(weights + k * kPanel + v, select(equal(score, set1(-kInfinity)), set1(0.0f), weight));
     }
-  }
-}
-
-void softmax_gradients(float* scores, float* d_weights, int key_count, const float* shift,
-                       const float* delta) {
-  const Vec zero = set1(0.0f);
-  const Vec hidden = set1(-kInfinity);
-  for (int v = 0; v < kPanel; v += kLanes) {
-    const Vec from = load(shift + v);
-    const Vec safe = select(equal(from, hidden), zero, from);
-    const Vec mean = load(delta + v);
-    for (int k = 0; k < key_count; ++k) {
-      float* s = scores + k * kPanel + v;
-      float* d = d_weights + k * kPanel + v;
-      const Vec score = load(s);
-      // −inf − (+inf) or NaN: a hidden key weighs exactly 0
-      const Vec weight = select(equal(score, hidden), zero, exp2(sub(score, safe)));
-      store(s, weight);
-      store(d, select(equal(weight, zero), zero, mul(weight, sub(load(d), mean))));
-    }
-  }
-}
-
-void softcap_gradients(float* d_scores, const float* capped, int key_count, float cap) {
-  const Vec inverse = set1(1.0f / cap);
-  const Vec zero = set1(0.0f);
-  for (int i = 0; i < key_count * kPanel; i += kLanes) {
-    const Vec t = mul(load(capped + i), inverse);
-    const Vec d = load(d_scores + i);
-    store(d_scores + i, select(equal(d, zero), zero, mul(d, fma(sub(zero, t), t, set1(1.0f)))));
-  }
-}
-
-// acc[k][d] for kRows keys and kVecs vectors of dims, which rows and acc point at the first of.
-template <int kRows, int kVecs>
-inline void query_tile(const float* weights, const float* rows, std::int64_t row_stride,
-                       int row_count, float* acc, std::int64_t acc_stride) {
-  Vec sum[kRows][kVecs];
-  QKV_UNROLL for (int r = 0; r < kRows; ++r) {
-    QKV_UNROLL for (int v = 0; v < kVecs; ++v) sum[r][v] = load(acc + r * acc_stride + v * kLanes);
-  }
-  for (int i = 0; i < row_count; ++i) {
-    Vec row[kVecs];
-    QKV_UNROLL for (int v = 0; v < kVecs; ++v) row[v] = load(rows + i * row_stride + v * kLanes);
-    QKV_UNROLL for (int r = 0; r < kRows; ++r) {
-      const Vec x = broadcast(weights + r * kPanel + i);
-      QKV_UNROLL for (int v = 0; v < kVecs; ++v) sum[r][v] = fma(x, row[v], sum[r][v]);
-    }
-  }
-  QKV_UNROLL for (int r = 0; r < kRows; ++r) {
-    QKV_UNROLL for (int v = 0; v < kVecs; ++v) store(acc + r * acc_stride + v * kLanes, sum[r][v]);
-  }
-}
-
-// All keys over kVecs vectors of dims.
-template <int kVecs>
-inline void query_columns(const float* weights, int key_count, const float* rows,
-                          std::int64_t row_stride, int row_count, float* acc,
-                          std::int64_t acc_stride) {
-  int k = 0;
-  for (; key_count - k >= 6 && key_count - k != 8; k += 6)
-    query_tile<6, kVecs>(weights + k * kPanel, rows, row_stride, row_count, acc + k * acc_stride,
-                         acc_stride);
-  for (; k + 4 <= key_count; k += 4)
-    query_tile<4, kVecs>(weights + k * kPanel, rows, row_stride, row_count, acc + k * acc_stride,
-                         acc_stride);
-  for (; k < key_count; ++k)
-    query_tile<1, kVecs>(weights + k * kPanel, rows, row_stride, row_count, acc + k * acc_stride,
-                         acc_stride);
-}
-
-void weighted_sum_queries(const float* weights, int key_count, const float* rows,
-                          std::int64_t row_stride, int row_count, int dim, float* acc,
-                          std::int64_t acc_stride) {
-  // 6 keys by this many vectors of dims: as many sums as a tile of query_dot_keys has, whatever the panel
-  constexpr int kVecs = kTileSums / 6;
-  int d = 0;
-  for (; d + kVecs * kLanes <= dim; d += kVecs * kLanes)
-    query_columns<kVecs>(weights, key_count, rows + d, row_stride, row_count, acc + d, acc_stride);
-  for (; d < dim; d += kLanes)
-    query_columns<1>(weights, key_count, rows + d, row_stride, row_count, acc + d, acc_stride);
-}
-
-void add_entropy(const float* scores, const float* weights, int key_count, const float* shift,
-                 const float* log2_sum, float* entropy) {
-  for (int v = 0; v < kPanel; v += kLanes) {
-    const Vec s = load(shift + v);
-    const Vec l = load(log2_sum + v);
-    Vec total = load(entropy + v);
-    for (int k = 0; k < key_count; ++k) {
-      const Vec w = load(weights + k * kPanel + v);
-      const Vec bits = sub(l, sub(load(scores + k * kPanel + v), s));
-      total = add(total, select(equal(w, set1(0.0f)), set1(0.0f), mul(w, bits)));
-    }
-    store(entropy + v, total);
   }
 }
 
@@ -473,16 +415,18 @@ constexpr Kernels table_of(const char* name, const Kernels* narrow) {
           .add_alibi = add_alibi,
           .mask_outside = mask_outside,
           .softmax = softmax,
+          .softmax_traced = softmax_traced,
           .weighted_sum_values = weighted_sum_values,
           .weighted_sum_visible_values = weighted_sum_visible_values,
           .all_finite = all_finite,
           .merge_states = merge_states,
           .write_outputs = write_outputs,
           .normalise = normalise,
+          .weigh_keys = weigh_keys,
+          .best_keys = best_keys,
           .softmax_gradients = softmax_gradients,
           .softcap_gradients = softcap_gradients,
           .weighted_sum_queries = weighted_sum_queries,
-          .add_entropy = add_entropy,
           .linear = linear<float>,
           .linear_half = linear<std::uint16_t>};
 }

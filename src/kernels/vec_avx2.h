@@ -33,6 +33,52 @@ inline Vec load_int8(const std::int8_t* p) {
       _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 inline void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
+// The first `count` of a vector's numbers, 0 beyond; reads no further.
+template <class T>
+struct FirstOf {
+  T part[kLanes] = {};
+  FirstOf(const T* p, int count) {
+    for (int i = 0; i < count; ++i) part[i] = p[i];
+  }
+};
+inline Vec load_first(const float* p, int count) { return load(FirstOf(p, count).part); }
+inline Vec load_first(const std::uint16_t* p, int count) { return load(FirstOf(p, count).part); }
+inline Vec load_first_bfloat16(const std::uint16_t* p, int count) {
+  return load_bfloat16(FirstOf(p, count).part);
+}
+inline Vec load_first_int8(const std::int8_t* p, int count) {
+  return load_int8(FirstOf(p, count).part);
+}
+// Any bytes, a vector's worth or the first `count` (at least 1) and 0 beyond.
+inline Vec load_bits(const void* p) {
+  return _mm256_castsi256_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)));
+}
+inline Vec load_first_bits(const void* p, int count) {
+  alignas(32) unsigned char part[32] = {};
+  __builtin_memcpy(part, p, static_cast<unsigned>(count));
+  return load_bits(part);
+}
+// Lanes that each hold several narrow numbers: all first ones, all second ones, …
+inline void unpack_half(Vec units, Vec (&to)[2]) {
+  const __m256i bits = _mm256_castps_si256(units);
+  const __m256i first = _mm256_and_si256(bits, _mm256_set1_epi32(0xffff));
+  const __m256i packed = _mm256_packus_epi32(first, _mm256_srli_epi32(bits, 16));
+  const __m256i sorted = _mm256_permute4x64_epi64(packed, 0xd8);
+  to[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(sorted));
+  to[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(sorted, 1));
+}
+inline void unpack_bfloat16(Vec units, Vec (&to)[2]) {
+  const __m256i bits = _mm256_castps_si256(units);
+  to[0] = _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
+  to[1] = _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(-0x10000)));
+}
+inline void unpack_int8(Vec units, Vec (&to)[4]) {
+  const __m256i bits = _mm256_castps_si256(units);
+  to[0] = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(bits, 24), 24));
+  to[1] = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(bits, 16), 24));
+  to[2] = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(bits, 8), 24));
+  to[3] = _mm256_cvtepi32_ps(_mm256_srai_epi32(bits, 24));
+}
 inline void store_half(std::uint16_t* p, Vec v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
                    _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -59,6 +105,7 @@ inline Vec div(Vec a, Vec b) { return _mm256_div_ps(a, b); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
 // The second operand where either is NaN.
 inline Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+inline Vec min(Vec a, Vec b) { return _mm256_min_ps(a, b); }
 inline Vec abs(Vec a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
 inline Vec sqrt(Vec a) { return _mm256_sqrt_ps(a); }
 // Sum of the lanes, in a fixed order.
@@ -67,10 +114,22 @@ inline float sum_lanes(Vec a) {
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
+// The largest lane, where none is NaN.
+inline float largest_lane(Vec a) {
+  __m128 m = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+// (a[0] + a[1]) + (a[2] + a[3]) in the first lane of each four.
+inline Vec sum_fours(Vec a) {
+  const Vec pairs = _mm256_add_ps(a, _mm256_permute_ps(a, 0xb1));
+  return _mm256_add_ps(pairs, _mm256_permute_ps(pairs, 0x4e));
+}
 
 inline VMask equal(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 inline VMask less(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 inline VMask mask_or(VMask a, VMask b) { return _mm256_or_ps(a, b); }
+inline bool any(VMask m) { return _mm256_movemask_ps(m) != 0; }
 inline VMask mask_of_bits(std::uint32_t bits) {
   const IVec one = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
   const IVec all = _mm256_set1_epi32(static_cast<int>(bits));
@@ -81,7 +140,12 @@ inline Vec select(VMask m, Vec yes, Vec no) { return _mm256_blendv_ps(no, yes, m
 inline IVec iload(const std::int32_t* p) {
   return _mm256_loadu_si256(reinterpret_cast<const IVec*>(p));
 }
+inline void istore(std::int32_t* p, IVec v) { _mm256_storeu_si256(reinterpret_cast<IVec*>(p), v); }
 inline IVec iset1(std::int32_t x) { return _mm256_set1_epi32(x); }
+inline IVec iadd(IVec a, IVec b) { return _mm256_add_epi32(a, b); }
+inline IVec iselect(VMask m, IVec yes, IVec no) {
+  return _mm256_blendv_epi8(no, yes, _mm256_castps_si256(m));
+}
 inline IVec isub(IVec a, IVec b) { return _mm256_sub_epi32(a, b); }
 inline VMask iless(IVec a, IVec b) { return _mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a)); }
 inline Vec to_float(IVec a) { return _mm256_cvtepi32_ps(a); }

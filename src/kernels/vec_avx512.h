@@ -44,6 +44,47 @@ inline Vec load_int8(const std::int8_t* p) {
   return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
 }
 inline void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
+// The first `count` of a vector's numbers, 0 beyond; reads no further.
+inline Vec load_first(const float* p, int count) {
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), p);
+}
+inline Vec load_first(const std::uint16_t* p, int count) {
+  return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << count) - 1), p));
+}
+inline Vec load_first_bfloat16(const std::uint16_t* p, int count) {
+  const __m256i halves = _mm256_maskz_loadu_epi16(static_cast<__mmask16>((1u << count) - 1), p);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+inline Vec load_first_int8(const std::int8_t* p, int count) {
+  const __m128i bytes = _mm_maskz_loadu_epi8(static_cast<__mmask16>((1u << count) - 1), p);
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+}
+// Any bytes, a vector's worth or the first `count` (at least 1) and 0 beyond.
+inline Vec load_bits(const void* p) { return _mm512_loadu_ps(p); }
+inline Vec load_first_bits(const void* p, int count) {
+  return _mm512_castsi512_ps(_mm512_maskz_loadu_epi8(~__mmask64{0} >> (64 - count), p));
+}
+// Lanes that each hold several narrow numbers: all first ones, all second ones, …
+inline void unpack_half(Vec units, Vec (&to)[2]) {
+  const __m512i order =
+      _mm512_set_epi16(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1,  //
+                       30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+  const __m512i sorted = _mm512_permutexvar_epi16(order, _mm512_castps_si512(units));
+  to[0] = _mm512_cvtph_ps(_mm512_castsi512_si256(sorted));
+  to[1] = _mm512_cvtph_ps(_mm512_extracti64x4_epi64(sorted, 1));
+}
+inline void unpack_bfloat16(Vec units, Vec (&to)[2]) {
+  const __m512i bits = _mm512_castps_si512(units);
+  to[0] = _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+  to[1] = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(-0x10000)));
+}
+inline void unpack_int8(Vec units, Vec (&to)[4]) {
+  const __m512i bits = _mm512_castps_si512(units);
+  to[0] = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(bits, 24), 24));
+  to[1] = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(bits, 16), 24));
+  to[2] = _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(bits, 8), 24));
+  to[3] = _mm512_cvtepi32_ps(_mm512_srai_epi32(bits, 24));
+}
 inline void store_half(std::uint16_t* p, Vec v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                       _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -74,19 +115,31 @@ inline Vec div(Vec a, Vec b) { return _mm512_div_ps(a, b); }
 inline Vec fma(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
 // The second operand where either is NaN.
 inline Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline Vec min(Vec a, Vec b) { return _mm512_min_ps(a, b); }
 inline Vec abs(Vec a) { return _mm512_abs_ps(a); }
 inline Vec sqrt(Vec a) { return _mm512_sqrt_ps(a); }
 // Sum of the lanes, in a fixed order.
 inline float sum_lanes(Vec a) { return _mm512_reduce_add_ps(a); }
+// The largest lane, where none is NaN.
+inline float largest_lane(Vec a) { return _mm512_reduce_max_ps(a); }
+// (a[0] + a[1]) + (a[2] + a[3]) in the first lane of each four.
+inline Vec sum_fours(Vec a) {
+  const Vec pairs = _mm512_add_ps(a, _mm512_permute_ps(a, 0xb1));
+  return _mm512_add_ps(pairs, _mm512_permute_ps(pairs, 0x4e));
+}
 
 inline VMask equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 inline VMask less(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 inline VMask mask_or(VMask a, VMask b) { return static_cast<VMask>(a | b); }
+inline bool any(VMask m) { return m != 0; }
 inline VMask mask_of_bits(std::uint32_t bits) { return static_cast<VMask>(bits); }
 inline Vec select(VMask m, Vec yes, Vec no) { return _mm512_mask_blend_ps(m, no, yes); }
 
 inline IVec iload(const std::int32_t* p) { return _mm512_loadu_si512(p); }
+inline void istore(std::int32_t* p, IVec v) { _mm512_storeu_si512(p, v); }
 inline IVec iset1(std::int32_t x) { return _mm512_set1_epi32(x); }
+inline IVec iadd(IVec a, IVec b) { return _mm512_add_epi32(a, b); }
+inline IVec iselect(VMask m, IVec yes, IVec no) { return _mm512_mask_blend_epi32(m, no, yes); }
 inline IVec isub(IVec a, IVec b) { return _mm512_sub_epi32(a, b); }
 inline VMask iless(IVec a, IVec b) { return _mm512_cmp_epi32_mask(a, b, _MM_CMPINT_LT); }
 inline Vec to_float(IVec a) { return _mm512_cvtepi32_ps(a); }

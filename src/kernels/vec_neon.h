@@ -31,6 +31,49 @@ inline Vec load_int8(const std::int8_t* p) {
   return vld1q_f32(values);
 }
 inline void store(float* p, Vec v) { vst1q_f32(p, v); }
+// The first `count` of a vector's numbers, 0 beyond; reads no further.
+template <class T>
+struct FirstOf {
+  T part[kLanes] = {};
+  FirstOf(const T* p, int count) {
+    for (int i = 0; i < count; ++i) part[i] = p[i];
+  }
+};
+inline Vec load_first(const float* p, int count) { return load(FirstOf(p, count).part); }
+inline Vec load_first(const std::uint16_t* p, int count) { return load(FirstOf(p, count).part); }
+inline Vec load_first_bfloat16(const std::uint16_t* p, int count) {
+  return load_bfloat16(FirstOf(p, count).part);
+}
+inline Vec load_first_int8(const std::int8_t* p, int count) {
+  return load_int8(FirstOf(p, count).part);
+}
+// Any bytes, a vector's worth or the first `count` (at least 1) and 0 beyond.
+inline Vec load_bits(const void* p) {
+  return vreinterpretq_f32_u8(vld1q_u8(static_cast<const std::uint8_t*>(p)));
+}
+inline Vec load_first_bits(const void* p, int count) {
+  std::uint8_t part[16] = {};
+  __builtin_memcpy(part, p, static_cast<unsigned>(count));
+  return load_bits(part);
+}
+// Lanes that each hold several narrow numbers: all first ones, all second ones, …
+inline void unpack_half(Vec units, Vec (&to)[2]) {
+  const uint32x4_t bits = vreinterpretq_u32_f32(units);
+  to[0] = vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(bits)));
+  to[1] = vcvt_f32_f16(vreinterpret_f16_u16(vshrn_n_u32(bits, 16)));
+}
+inline void unpack_bfloat16(Vec units, Vec (&to)[2]) {
+  const uint32x4_t bits = vreinterpretq_u32_f32(units);
+  to[0] = vreinterpretq_f32_u32(vshlq_n_u32(bits, 16));
+  to[1] = vreinterpretq_f32_u32(vandq_u32(bits, vdupq_n_u32(0xffff0000u)));
+}
+inline void unpack_int8(Vec units, Vec (&to)[4]) {
+  const int32x4_t bits = vreinterpretq_s32_f32(units);
+  to[0] = vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(bits, 24), 24));
+  to[1] = vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(bits, 16), 24));
+  to[2] = vcvtq_f32_s32(vshrq_n_s32(vshlq_n_s32(bits, 8), 24));
+  to[3] = vcvtq_f32_s32(vshrq_n_s32(bits, 24));
+}
 inline void store_half(std::uint16_t* p, Vec v) {
   vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
 }
@@ -52,14 +95,23 @@ inline Vec div(Vec a, Vec b) { return vdivq_f32(a, b); }
 inline Vec fma(Vec a, Vec b, Vec c) { return vfmaq_f32(c, a, b); }
 // The second operand where either is NaN.
 inline Vec max(Vec a, Vec b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+inline Vec min(Vec a, Vec b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 inline Vec abs(Vec a) { return vabsq_f32(a); }
 inline Vec sqrt(Vec a) { return vsqrtq_f32(a); }
 // Sum of the lanes, in a fixed order.
 inline float sum_lanes(Vec a) { return vaddvq_f32(a); }
+// The largest lane, where none is NaN.
+inline float largest_lane(Vec a) { return vmaxvq_f32(a); }
+// (a[0] + a[1]) + (a[2] + a[3]) in the first lane of each four.
+inline Vec sum_fours(Vec a) {
+  const Vec pairs = vaddq_f32(a, vrev64q_f32(a));
+  return vaddq_f32(pairs, vextq_f32(pairs, pairs, 2));
+}
 
 inline VMask equal(Vec a, Vec b) { return vceqq_f32(a, b); }
 inline VMask less(Vec a, Vec b) { return vcltq_f32(a, b); }
 inline VMask mask_or(VMask a, VMask b) { return vorrq_u32(a, b); }
+inline bool any(VMask m) { return vmaxvq_u32(m) != 0; }
 inline VMask mask_of_bits(std::uint32_t bits) {
   const VMask one = {1, 2, 4, 8};
   return vtstq_u32(vdupq_n_u32(bits), one);
@@ -67,7 +119,10 @@ inline VMask mask_of_bits(std::uint32_t bits) {
 inline Vec select(VMask m, Vec yes, Vec no) { return vbslq_f32(m, yes, no); }
 
 inline IVec iload(const std::int32_t* p) { return vld1q_s32(p); }
+inline void istore(std::int32_t* p, IVec v) { vst1q_s32(p, v); }
 inline IVec iset1(std::int32_t x) { return vdupq_n_s32(x); }
+inline IVec iadd(IVec a, IVec b) { return vaddq_s32(a, b); }
+inline IVec iselect(VMask m, IVec yes, IVec no) { return vbslq_s32(m, yes, no); }
 inline IVec isub(IVec a, IVec b) { return vsubq_s32(a, b); }
 inline VMask iless(IVec a, IVec b) { return vcltq_s32(a, b); }
 inline Vec to_float(IVec a) { return vcvtq_f32_s32(a); }

@@ -3,84 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <functional>
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "qkv/attention.h"
+#include "tests/attention/calls.h"
 #include "tests/attention/cases.h"
 
 namespace qkv::tests {
 namespace {
-
-// One correct call of each function; a test spoils one argument of it.
-struct Call {
-  std::vector<float> numbers = std::vector<float>(4096, 0.5f);
-  std::vector<float> written = std::vector<float>(4096, 777);  // out
-  std::vector<float> lse = std::vector<float>(2 * 4 * 5, 777);
-  bool bools[64] = {true};
-  std::vector<float> few = std::vector<float>(3);
-  std::vector<std::int32_t> lengths = {7, 7};
-  Trace trace;
-
-  TensorView query{numbers.data(), {2, 4, 5, 8}};
-  TensorView key{numbers.data(), {2, 2, 7, 8}};
-  TensorView value{numbers.data(), {2, 2, 7, 6}};
-  AttentionOptions options;
-  AttentionOutput output{{written.data(), {2, 4, 5, 6}}, lse, &trace};
-
-  // of weights()
-  Range queries = {1, 4};
-  Range keys = {0, 7};
-  MutableTensorView tile{written.data(), {2, 4, 3, 7}};
-
-  // of merge()
-  std::vector<AttentionPart> parts = {{TensorView(numbers.data(), Shape4{2, 4, 5, 6}), lse},
-                                      {TensorView(numbers.data(), Shape4{2, 4, 5, 6}), lse}};
-  MutableTensorView merged{written.data(), {2, 4, 5, 6}};
-  std::vector<float> merged_lse = std::vector<float>(2 * 4 * 5, 777);
-
-  Call() { trace.top = 777; }
-  Call(const Call&) = delete;
-  Call& operator=(const Call&) = delete;
-
-  void run_attention() { attention(query, key, value, options, output); }
-  void run_weights() { weights(query, key, options, lse, queries, keys, tile); }
-  void run_merge() { merge(parts, {merged, merged_lse, nullptr}); }
-
-  bool untouched() const {
-    for (const auto* values : {&written, &lse, &merged_lse})
-      for (const float x : *values)
-        if (x != 777) return false;
-    return trace.top == 777 && trace.lse.empty();
-  }
-};
-
-struct Wrong {
-  std::string what;
-  std::function<void(Call&)> spoil;
-  std::vector<std::string> says;
-};
-
-void expect_refused(const char* function, void (Call::*run)(), const std::vector<Wrong>& all) {
-  for (const Wrong& wrong : all) {
-    SCOPED_TRACE(std::string(function) + ": " + wrong.what);
-    Call call;
-    wrong.spoil(call);
-    try {
-      (call.*run)();
-      ADD_FAILURE() << "was accepted";
-    } catch (const std::invalid_argument& refused) {
-      const std::string text = refused.what();
-      EXPECT_EQ(text.rfind(std::string("qkv::") + function + ": ", 0), 0u) << text;
-      for (const std::string& part : wrong.says)
-        EXPECT_NE(text.find(part), std::string::npos) << "no \"" << part << "\" in: " << text;
-    }
-    EXPECT_TRUE(call.untouched());
-  }
-}
 
 constexpr std::int64_t kHuge = std::int64_t{1} << 40;
 

@@ -22,7 +22,7 @@ BELOW = {
     "lens": {"kernels", "attention", "layers", "models", "memory"},
 }
 DOORS = ["cli", "sql", "python", "page"]
-TOP = ["bench", "examples", "tests"]
+TOP = ["bench", "examples", "fuzz", "tests"]
 
 # What a room knows nothing of, as the start of the header's name.
 STRANGERS = {

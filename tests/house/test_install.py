@@ -1,5 +1,6 @@
 """What `cmake --install` leaves is complete: a stranger's program builds against it, and the command runs from anywhere."""
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -63,6 +64,24 @@ def test_a_consumer_finds_the_pkg_config_file(prefix, tmp_path):
                 env={**os.environ, "PKG_CONFIG_PATH": str(libraries / "pkgconfig")}).split()
     run("g++", "-std=c++20", CONSUMER / "main.cc", "-o", tmp_path / "consumer", *flags)
     assert run(tmp_path / "consumer", env={"LD_LIBRARY_PATH": str(libraries)}) == ANSWER
+
+
+def test_a_consumer_in_c(prefix, tmp_path):
+    (tmp_path / "link").symlink_to(prefix)
+    libraries = tmp_path / "link" / configured_libdir(prefix)
+    flags = run("pkg-config", "--cflags", "--libs", "qkv",
+                env={**os.environ, "PKG_CONFIG_PATH": str(libraries / "pkgconfig")}).split()
+    run("cc", "-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", CONSUMER / "main.c", "-o", tmp_path / "consumer",
+        *flags, "-lm")
+    assert run(tmp_path / "consumer", env={"LD_LIBRARY_PATH": str(libraries)}) == ANSWER
+
+
+def test_the_shared_library_exports_the_c_interface(shared_prefix):
+    header = (shared_prefix / "include/qkv/c.h").read_text()
+    declared = set(re.findall(r"^QKV_C_API .*?(qkv_\w+)\(", header, re.MULTILINE))
+    assert len(declared) > 10
+    exported = run("nm", "-D", "--defined-only", next(shared_prefix.rglob("libqkv.so"))).split()
+    assert declared <= set(exported), declared - set(exported)
 
 
 def configured_libdir(prefix):

@@ -66,13 +66,14 @@ TEST_P(PageGuard, Attention) {
         Numbers alpha(p, edge);
         Numbers factor(p, edge, 1);
         Numbers row_factor(count, edge, 1);
-        Numbers entropy(p, edge);
+        Numbers spread(p, edge);
         Numbers acc(std::int64_t{dim} * p, edge);
         Numbers part_acc(std::int64_t{dim} * p, edge, 1);
         Guarded<std::int32_t> begin(p, edge);
         Guarded<std::int32_t> end(p, edge, count);
         Guarded<LaneBits> hidden(count, edge);
         const SoftmaxState state{max.data(), sum.data(), alpha.data()};
+        const SoftmaxState traced{max.data(), sum.data(), alpha.data(), spread.data()};
         const Kernels& k = kernel();
         if (count <= p) k.pack_queries(rows.data(), stride, count, dim, 1, packed.data());
         k.query_dot_keys(packed.data(), rows.data(), stride, count, dim, scores.data());
@@ -82,19 +83,39 @@ TEST_P(PageGuard, Attention) {
         k.mask_outside(scores.data(), count, 0, begin.data(), end.data());
         ASSERT_TRUE(k.all_finite(rows.data(), stride, count, dim));
         k.normalise(scores.data(), count, max.data(), factor.data(), weights.data());
-        k.add_entropy(scores.data(), weights.data(), count, max.data(), factor.data(),
-                      entropy.data());
         k.softmax(scores.data(), count, state);
+        k.softmax_traced(weights.data(), count, traced);
         k.weighted_sum_values(scores.data(), rows.data(), stride, count, dim, alpha.data(),
                               acc.data());
         k.weighted_sum_visible_values(scores.data(), rows.data(), stride, count, dim, alpha.data(),
                                       acc.data(), hidden.data());
         k.merge_states(dim, state, acc.data(), state, part_acc.data());
+        k.merge_states(dim, traced, acc.data(), traced, part_acc.data());
         if (count <= p) {
           Numbers out(extent(count, stride, dim), edge);
           k.write_outputs(acc.data(), factor.data(), count, dim, out.data(), stride);
         }
       }
+}
+
+TEST_P(PageGuard, Trace) {
+  const int p = panel();
+  for (const Edge edge : {Edge::end, Edge::begin})
+    for (const int groups : {1, 2, 3, 8, 13, 16}) {
+      const int count = groups * kKeyGroup;
+      Numbers weights(std::int64_t{count} * p, edge, 0.5f);
+      Numbers factor(p, edge, 0.5f);
+      Numbers largest(std::int64_t{groups} * p, edge);
+      Numbers mass(count, edge);
+      kernel().weigh_keys(weights.data(), count, factor.data(), largest.data(), mass.data());
+      for (const int slots : {4, 8, 16}) {
+        Numbers top(std::int64_t{slots} * p, edge);
+        Guarded<std::int32_t> keys(std::int64_t{slots} * p, edge);
+        kernel().best_keys(weights.data(), factor.data(), 0, largest.data(), groups, slots,
+                           top.data(), keys.data());
+        ASSERT_EQ(keys.data()[0], 0);
+      }
+    }
 }
 
 TEST_P(PageGuard, Linear) {

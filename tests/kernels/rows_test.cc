@@ -1,4 +1,4 @@
-// The row kernels of every instruction set against their scalar twins, and attention of few queries against the panels.
+// The row kernels of every instruction set against their scalar twins.
 #include "kernels/rows.h"
 
 #include <cmath>
@@ -142,50 +142,6 @@ TEST_P(Rows, LinearOfHalvesHasTheBitsOfFloats) {
                               sizeof(float) * static_cast<std::size_t>(got.size())),
                   0);
       }
-}
-
-// One query by the row kernels, and as a lane of a panel: the same bits at every step.
-TEST_P(Rows, FewQueriesHaveTheBitsOfPanels) {
-  Random random(5);
-  for (const int keys : kLengths) {
-    if (keys > kMaxChunk) break;
-    for (const int dim : {1, 7, 16, 32, 65})
-      for (int count = 1; count <= kFewQueries; ++count) {
-        const Floats queries(std::int64_t{count} * dim, random, -2, 2);
-        const Floats key(std::int64_t{keys} * dim, random, -1, 1),
-            value(std::int64_t{keys} * dim, random, -1, 1);
-        std::vector<float> packed(static_cast<std::size_t>(panel() * dim)),
-            scores(static_cast<std::size_t>(panel() * kMaxChunk));
-        std::vector<float> max(static_cast<std::size_t>(panel()), -kInfinity), sum(max.size(), 0),
-            alpha(max.size());
-        std::vector<float> acc(packed.size(), 0);
-        kernel().pack_queries(queries.data(), dim, count, dim, 1, packed.data());
-        kernel().query_dot_keys(packed.data(), key.data(), dim, keys, dim, scores.data());
-        std::vector<float> row_scores(static_cast<std::size_t>(count * kMaxChunk));
-        rows().query_dot_keys(queries.data(), count, key.data(), dim, keys, dim, row_scores.data());
-        for (int q = 0; q < count; ++q)
-          for (int k = 0; k < keys; ++k)
-            ASSERT_EQ(bits_of(row_scores[static_cast<std::size_t>(q * kMaxChunk + k)]),
-                      bits_of(scores[static_cast<std::size_t>(k * panel() + q)]));
-        kernel().softmax(scores.data(), keys, {max.data(), sum.data(), alpha.data()});
-        kernel().weighted_sum_values(scores.data(), value.data(), dim, keys, dim, alpha.data(),
-                                     acc.data());
-        for (int q = 0; q < count; ++q) {
-          float row_max = -kInfinity, row_sum = 0, row_alpha = 0;
-          std::vector<float> row_acc(static_cast<std::size_t>(dim), 0);
-          float* weights = row_scores.data() + q * kMaxChunk;
-          rows().softmax(weights, keys, {&row_max, &row_sum, &row_alpha});
-          rows().weighted_sum_values(weights, value.data(), dim, keys, dim, row_alpha,
-                                     row_acc.data());
-          const auto lane = static_cast<std::size_t>(q);
-          ASSERT_EQ(bits_of(row_max), bits_of(max[lane]));
-          ASSERT_EQ(bits_of(row_sum), bits_of(sum[lane])) << keys << " keys";
-          for (int d = 0; d < dim; ++d)
-            ASSERT_EQ(bits_of(row_acc[static_cast<std::size_t>(d)]),
-                      bits_of(acc[static_cast<std::size_t>(d * panel() + q)]));
-        }
-      }
-  }
 }
 
 }  // namespace

@@ -270,42 +270,5 @@ TEST_P(Softmax, NormaliseIsItsTwinAndHiddenIsExactlyZero) {
   }
 }
 
-// n terms, each rounded three times, then a chain of sums: 2·γ(n + 3)·Σ weight·|bits|.
-TEST_P(Softmax, AddEntropyIsItsTwin) {
-  Random random(9);
-  for (const int count : kLengths) {
-    Floats scores(std::int64_t{count} * panel(), random, -20, 5);
-    Floats weights(scores.size(), random, 0, 0.1f);
-    for (std::int64_t i = 0; i < scores.size(); ++i)
-      if (random.below(5) == 0) {
-        weights[i] = 0;
-        scores[i] = random.below(2) == 0 ? -kInfinity : -500.0f;
-      }
-    const Floats shift(panel(), random, 0, 5);
-    const Floats log2_sum(panel(), random, 0, 8);
-    Floats entropy(panel(), random, 0, 1);
-    const Floats before = entropy;
-    kernel().add_entropy(scores.data(), weights.data(), count, shift.data(), log2_sum.data(),
-                         entropy.data());
-    for (int first = 0; first < panel(); first += scalar::kPanel) {
-      Floats twin = group(before, panel(), first);
-      const Floats s = group(scores, panel(), first);
-      const Floats w = group(weights, panel(), first);
-      scalar::add_entropy(s.data(), w.data(), count, shift.data() + first, log2_sum.data() + first,
-                          twin.data());
-      for (int lane = 0; lane < scalar::kPanel; ++lane) {
-        double size = 1;
-        for (int k = 0; k < count; ++k)
-          if (w[k * scalar::kPanel + lane] != 0)
-            size += w[k * scalar::kPanel + lane] *
-                    (std::fabs(log2_sum[first + lane]) + std::fabs(s[k * scalar::kPanel + lane]) +
-                     std::fabs(shift[first + lane]));
-        ASSERT_NEAR(entropy[first + lane], twin[lane], 2 * gamma(count + 3) * size)
-            << "keys " << count;
-      }
-    }
-  }
-}
-
 }  // namespace
 }  // namespace qkv::kernels::testing

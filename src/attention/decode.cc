@@ -1,0 +1,451 @@
+#include "attention/decode.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <limits>
+#include <memory>
+
+#include "attention/forward.h"
+#include "attention/panel.h"
+#include "attention/parallel.h"
+#include "kernels/decode.h"
+
+namespace qkv {
+namespace {
+
+using kernels::kScoreStride;
+using kernels::RowsAhead;
+using kernels::StoredRows;
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kLog2e = 1.4426950408889634f;
+
+// With more queries than this a head of its own fills enough lanes of a panel.
+constexpr std::int64_t kMaxQueries = 8;
+// Rows of one unit: their scores against a chunk of keys and their sums stay in the second-level cache.
+constexpr int kMaxRows = 64;
+// Pages whose size is a multiple of this are read in place; smaller pieces are gathered first.
+constexpr std::int64_t kLeastRun = 16;
+// Multiply-adds below which waking another thread costs more than it brings.
+constexpr std::int64_t kWorthAThread = 1 << 18;
+
+kernels::Element element_of(DType dtype) {
+  switch (dtype) {
+    case DType::f16:
+      return kernels::Element::f16;
+    case DType::bf16:
+      return kernels::Element::bf16;
+    case DType::i8:
+      return kernels::Element::i8;
+    default:
+      return kernels::Element::f32;
+  }
+}
+
+// Running sums of a unit's rows: maximum, sum and acc[r][d], each row's acc `stride` floats after the one before.
+struct RowSums {
+  float* max;
+  float* sum;
+  float* acc;
+
+  static std::int64_t floats(int rows, std::int64_t stride) {
+    return (2 * rows + 15) / 16 * 16 + rows * stride;
+  }
+  RowSums(float* memory, int rows)
+      : max(memory), sum(memory + rows), acc(memory + (2 * rows + 15) / 16 * 16) {}
+  void clear(int rows, std::int64_t stride) const {
+    std::fill_n(max, rows, -kInfinity);
+    std::fill_n(sum, rows, 0.0f);
+    std::fill_n(acc, rows * stride, 0.0f);
+  }
+};
+
+// Rows of one chunk of keys or of values.
+struct Source {
+  const Rows& rows;
+  std::int64_t b, head;
+  int dim;
+  const kernels::ElementKernels& kernel;
+  std::byte* gathered;  // room for a chunk where pages are too small to be read in place
+
+  std::int64_t size() const { return size_of(rows.dtype); }
+  bool gathers() const { return rows.table != nullptr && rows.page % kLeastRun != 0; }
+
+  // f(rows, first key) for each run of rows that lie a stride apart.
+  template <class F>
+  void each_run(Range keys, const F& f) const {
+    if (gathers()) {
+      const auto bytes = static_cast<std::size_t>(dim * size());
+      for (std::int64_t k = keys.begin; k < keys.end; ++k)
+        std::memcpy(gathered + static_cast<std::size_t>(k - keys.begin) * bytes,
+                    rows.row(b, head, k), bytes);
+      f(StoredRows{gathered, dim, static_cast<int>(keys.end - keys.begin), dim}, keys.begin);
+      return;
+    }
+    for (std::int64_t k = keys.begin; k < keys.end;) {
+      const std::int64_t end = rows.run_end(k, keys.end);
+      f(StoredRows{rows.row(b, head, k), rows.token_stride / size(), static_cast<int>(end - k),
+                   dim},
+        k);
+      k = end;
+    }
+  }
+  // The run of rows from key k on, as what is needed next; none where keys is empty.
+  RowsAhead ahead(Range keys) const {
+    if (keys.begin >= keys.end || gathers()) return {};
+    const std::int64_t end = rows.run_end(keys.begin, keys.end);
+    return {rows.row(b, head, keys.begin), rows.token_stride, static_cast<int>(end - keys.begin),
+            static_cast<int>(dim * size())};
+  }
+};
+
+// scale[k] of a chunk of int8 rows.
+void chunk_scales(const Rows& scales, std::int64_t b, std::int64_t h, Range keys, float* scale) {
+  for (std::int64_t k = keys.begin; k < keys.end;) {
+    const std::int64_t end = scales.run_end(k, keys.end);
+    const std::byte* from = scales.row(b, h, k);
+    for (std::int64_t i = 0; i < end - k; ++i)
+      scale[k - keys.begin + i] = *reinterpret_cast<const float*>(from + i * scales.token_stride);
+    k = end;
+  }
+}
+
+// One row's factor for its sums and its log-sum-exp, as forward.cc finishes a lane.
+float finish(const Problem& p, std::int64_t head, float max, float sum, float* lse) {
+  const float sink = p.sinks != nullptr ? p.sinks[head] * kLog2e : -kInfinity;
+  float shift = max;
+  float rescale = 1;
+  if (sink > shift) {
+    rescale = std::exp2(shift - sink);
+    shift = sink;
+  }
+  if (sink != -kInfinity) sum = sum * rescale + std::exp2(sink - shift);
+  const bool nothing = shift == -kInfinity && !(sum != 0);  // a NaN sum is something
+  if (lse != nullptr) {
+    PanelResult result;
+    result.shift[0] = shift;
+    result.log2_sum[0] = nothing ? 0.0f : std::log2(sum);
+    *lse = lse_of(result, 0);
+  }
+  return nothing ? 0.0f : rescale / sum;
+}
+
+// Query rows that share a key/value head: row r of the head's group is query r % queries of head r / queries in the group.
+class Unit {
+ public:
+  // Rows [first, first + count) of the group, packed into this thread's scratch memory.
+  Unit(const Problem& p, std::int64_t b, std::int64_t kv_head, std::int64_t first, int count)
+      : p_(p),
+        b_(b),
+        kv_head_(kv_head),
+        first_(first),
+        count_(count),
+        queries_of_(p.queries_of(b)) {
+    inner_ = {0, p.keys};
+    outer_ = {p.keys, 0};
+    const std::int64_t stop = std::min(queries_of_, std::int64_t{count});
+    for (std::int64_t i = 0; i < stop; ++i) {  // heads of a group see the same
+      const std::int64_t q = (first + i) % queries_of_;
+      const Range seen = p.visible(b, q);
+      seen_[static_cast<std::size_t>(q)] = seen;
+      inner_ = {std::max(inner_.begin, seen.begin), std::min(inner_.end, seen.end)};
+      if (seen.begin < seen.end)
+        outer_ = {std::min(outer_.begin, seen.begin), std::max(outer_.end, seen.end)};
+    }
+  }
+
+  // The keys that some row sees; empty where begin ≥ end.
+  Range keys() const { return outer_; }
+  int count() const { return count_; }
+
+  static std::size_t scratch_floats(const Problem& p, int rows) {
+    const auto gathered = [&](const Rows& of, int dim) {
+      return of.table == nullptr || of.page % kLeastRun == 0
+                 ? std::size_t{0}
+                 : static_cast<std::size_t>(kChunk * dim * size_of(of.dtype)) / sizeof(float) + 16;
+    };
+    return static_cast<std::size_t>(rows) *
+               static_cast<std::size_t>(kernels::acc_stride(p.dim) + kScoreStride) +
+           gathered(p.key, p.dim) + gathered(p.value, p.dim_v);
+  }
+
+  // Packs the queries with the factor that pack_panel gives them; `scratch` has room for scratch_floats(rows).
+  void prepare(float* scratch) {
+    queries_ = scratch;
+    scores_ = queries_ + count_ * kernels::acc_stride(p_.dim);
+    gathered_ = reinterpret_cast<std::byte*>(scores_ + count_ * kScoreStride);
+    const float factor = p_.softcap > 0 ? p_.scale : p_.scale * kLog2e;
+    for (int r = 0; r < count_; ++r) {
+      const std::int64_t q = query_of(r);
+      float* to = queries_ + std::int64_t{r} * p_.dim;
+      const FloatRows row = float_rows(p_.query, b_, head_of(r), {q, q + 1}, p_.dim, to);
+      for (int d = 0; d < p_.dim; ++d) to[d] = factor * row.data[d];
+    }
+  }
+
+  // Adds the keys of one stretch, chunk by chunk; `until` is where this thread's keys end.
+  void add_stretch(std::int64_t stretch, std::int64_t until, const RowSums& sums) {
+    for (std::int64_t chunk = stretch; chunk < std::min(stretch + kStretch, outer_.end);
+         chunk += kChunk) {
+      const std::int64_t begin = std::max(chunk, outer_.begin);
+      const Range keys = {begin - (begin - chunk) % kAlign, std::min(chunk + kChunk, outer_.end)};
+      if (keys.begin < keys.end) add_chunk(keys, std::min(until, outer_.end), sums);
+    }
+  }
+
+  void merge(const RowSums& total, const RowSums& part) const {
+    const std::int64_t stride = kernels::acc_stride(p_.dim_v);
+    for (int r = 0; r < count_; ++r)
+      kernel_.merge_states(p_.dim_v, {total.max + r, total.sum + r, nullptr},
+                           total.acc + r * stride, {part.max + r, part.sum + r, nullptr},
+                           part.acc + r * stride);
+  }
+
+  // Writes outputs and log-sum-exps; the sums are used up.
+  void write(const RowSums& sums, const MutableRows& out, float* lse) const {
+    for (int r = 0; r < count_; ++r) {
+      const std::int64_t head = head_of(r);
+      const std::int64_t q = query_of(r);
+      float* to = lse == nullptr ? nullptr : lse + p_.row_index(b_, head, q);
+      const float factor = finish(p_, head, sums.max[r], sums.sum[r], to);
+      float* row = sums.acc + r * kernels::acc_stride(p_.dim_v);
+      for (int d = 0; d < p_.dim_v; ++d) row[d] = factor * row[d] + 0.0f;  // −0 becomes 0
+      store_row(row, p_.dim_v, out, b_, head, q);
+    }
+  }
+
+ private:
+  std::int64_t head_of(int r) const {
+    return kv_head_ * (p_.heads / p_.heads_kv) + (first_ + r) / queries_of_;
+  }
+  std::int64_t query_of(int r) const { return (first_ + r) % queries_of_; }
+  float* scores_of(int r) const { return scores_ + std::int64_t{r} * kScoreStride; }
+
+  void add_chunk(Range keys, std::int64_t until, const RowSums& sums) {
+    const Source key{p_.key,
+                     b_,
+                     kv_head_,
+                     p_.dim,
+                     kernel_.of[static_cast<std::size_t>(element_of(p_.key.dtype))],
+                     gathered_};
+    const Source value{p_.value,
+                       b_,
+                       kv_head_,
+                       p_.dim_v,
+                       kernel_.of[static_cast<std::size_t>(element_of(p_.value.dtype))],
+                       gathered_ + (key.gathers() ? kChunk * p_.dim * key.size() : 0)};
+    const int count = static_cast<int>(keys.end - keys.begin);
+    key.each_run(keys, [&](const StoredRows& rows, std::int64_t k) {
+      key.kernel.query_dot_keys(queries_, count_, rows, value.ahead({k, k + rows.count}),
+                                scores_ + (k - keys.begin));
+    });
+    const bool some_hidden = finish_scores(keys);
+    bool leave_out = false;
+    if (some_hidden && p_.value.dtype != DType::i8)
+      value.each_run(keys, [&](const StoredRows& rows, std::int64_t) {
+        leave_out |= !value.kernel.all_finite(rows);
+      });
+    std::array<float, kMaxRows> alpha;
+    kernel_.softmax(scores_, count_, count, {sums.max, sums.sum, alpha.data()});
+    if (p_.v_scale.data != nullptr) {
+      std::array<float, kChunk> scale;
+      chunk_scales(p_.v_scale, b_, kv_head_, keys, scale.data());
+      for (int k = 0; k < count; ++k)
+        leave_out |= some_hidden && !std::isfinite(scale[static_cast<std::size_t>(k)]);
+      for (int r = 0; r < count_; ++r) kernel_.scale(scores_of(r), count, scale.data());
+    }
+    value.each_run(keys, [&](const StoredRows& rows, std::int64_t k) {
+      const float* weights = scores_ + (k - keys.begin);
+      if (leave_out)
+        add_visible(value, rows, k, weights, alpha.data(), sums.acc);
+      else
+        value.kernel.weighted_sum_values(
+            weights, count_, rows,
+            key.ahead({k + kChunk, std::min(k + kChunk + rows.count, until)}), alpha.data(),
+            sums.acc);
+      alpha.fill(1);  // the chain goes on with the next run
+    });
+  }
+
+  // What comes after query·key, in the order of panel_scores. Returns whether some score may be −inf.
+  bool finish_scores(Range keys) {
+    const int count = static_cast<int>(keys.end - keys.begin);
+    const auto first_key = static_cast<std::int32_t>(keys.begin);
+    const bool edges = keys.begin < inner_.begin || keys.end > inner_.end;
+    const bool plain = p_.k_scale.data == nullptr && p_.softcap == 0 && p_.bias.data == nullptr &&
+                       p_.alibi_slopes == nullptr && p_.mask.data == nullptr && !edges;
+    if (plain) return false;
+    std::array<float, kChunk> scale;
+    if (p_.k_scale.data != nullptr) chunk_scales(p_.k_scale, b_, kv_head_, keys, scale.data());
+    for (int r = 0; r < count_; ++r) {
+      float* row = scores_of(r);
+      const std::int64_t head = head_of(r);
+      const std::int64_t q = query_of(r);
+      if (p_.k_scale.data != nullptr) kernel_.scale(row, count, scale.data());
+      if (p_.softcap > 0) kernel_.softcap(row, count, p_.softcap, kLog2e);
+      if (p_.bias.data != nullptr) {
+        const std::int64_t step = p_.bias.strides[3];
+        const float* bias = p_.bias.row(b_, head, q) + keys.begin * step;
+        for (int k = 0; k < count; ++k)  // −inf hides the key, even one whose score is NaN
+          row[k] = bias[k * step] == -kInfinity ? -kInfinity : row[k] + kLog2e * bias[k * step];
+      }
+      if (p_.alibi_slopes != nullptr)
+        kernel_.add_alibi(row, count, first_key, static_cast<std::int32_t>(p_.position(b_, q)),
+                          p_.alibi_slopes[head] * kLog2e);
+      if (p_.mask.data != nullptr) {
+        const std::int64_t step = p_.mask.strides[3];
+        const bool* mask = p_.mask.row(b_, head, q) + keys.begin * step;
+        for (int k = 0; k < count; ++k) row[k] = mask[k * step] ? row[k] : -kInfinity;
+      }
+      const Range seen = seen_[static_cast<std::size_t>(q)];
+      const std::int64_t from = std::clamp(seen.begin, keys.begin, keys.end);
+      const std::int64_t to = std::clamp(seen.end, from, keys.end);
+      std::fill(row, row + (from - keys.begin), -kInfinity);
+      std::fill(row + (to - keys.begin), row + count, -kInfinity);
+    }
+    return edges || p_.mask.data != nullptr || p_.bias.data != nullptr;
+  }
+
+  // Row by row without the hidden keys: a weight of 0 times a value that is not finite would be NaN.
+  void add_visible(const Source& value, const StoredRows& rows, std::int64_t first_key,
+                   const float* weights, const float* alpha, float* acc) const {
+    std::array<std::int32_t, kChunk> listed;
+    std::array<float, kChunk> kept;
+    for (int r = 0; r < count_; ++r) {
+      int n = 0;
+      for (int k = 0; k < rows.count; ++k) {
+        if (p_.hidden(b_, head_of(r), query_of(r), first_key + k)) continue;
+        listed[static_cast<std::size_t>(n)] = k;
+        kept[static_cast<std::size_t>(n++)] = weights[std::int64_t{r} * kScoreStride + k];
+      }
+      value.kernel.weighted_sum_listed_values(kept.data(), listed.data(), n, rows, alpha[r],
+                                              acc + r * kernels::acc_stride(p_.dim_v));
+    }
+  }
+
+  const Problem& p_;
+  const kernels::DecodeKernels& kernel_ = kernels::decode_kernels();
+  std::int64_t b_, kv_head_, first_;
+  int count_;
+  std::int64_t queries_of_;
+  Range inner_, outer_;  // all rows see inner_; none sees beyond outer_
+  std::array<Range, kMaxQueries> seen_;
+  float* queries_ = nullptr;  // [row][dim]
+  float* scores_ = nullptr;   // [row][kScoreStride]
+  std::byte* gathered_ = nullptr;
+};
+
+// How a call is cut into units, and long units into stretches where there are too few units for the threads.
+struct Plan {
+  const Problem& p;
+  const MutableRows& out;
+  float* lse;
+  std::int64_t rows, blocks;  // rows of the largest group; units that it is cut into
+  std::int64_t stretches;     // of the longest row
+  std::int64_t part_floats;   // sums of one unit
+  float* parts = nullptr;     // [unit][stretch] sums, where units are cut
+
+  std::int64_t units() const { return p.batch * p.heads_kv * blocks; }
+  float* part(std::int64_t unit, std::int64_t stretch) const {
+    return parts + (unit * stretches + stretch) * part_floats;
+  }
+
+  // f(unit) unless it has no rows.
+  template <class F>
+  void with_unit(std::int64_t index, const F& f) const {
+    const std::int64_t b = index / (p.heads_kv * blocks);
+    const std::int64_t first = index % blocks * kMaxRows;
+    const std::int64_t left = p.heads / p.heads_kv * p.queries_of(b) - first;
+    if (left <= 0) return;
+    Unit unit(p, b, index / blocks % p.heads_kv, first,
+              static_cast<int>(std::min<std::int64_t>(left, kMaxRows)));
+    f(unit);
+  }
+
+  void run_unit(std::int64_t index) const {
+    with_unit(index, [&](Unit& unit) {
+      const std::int64_t stride = kernels::acc_stride(p.dim_v);
+      float* const scratch = thread_scratch().floats(2 * static_cast<std::size_t>(part_floats) +
+                                                     Unit::scratch_floats(p, unit.count()));
+      const RowSums total(scratch, unit.count());
+      const RowSums part(scratch + part_floats, unit.count());
+      unit.prepare(scratch + 2 * part_floats);
+      total.clear(unit.count(), stride);
+      const Range keys = unit.keys();
+      const std::int64_t first = keys.begin - keys.begin % kStretch;
+      for (std::int64_t stretch = first; stretch < keys.end; stretch += kStretch) {
+        // the first goes straight into the total: merging into nothing would copy the same bits
+        if (stretch != first) part.clear(unit.count(), stride);
+        unit.add_stretch(stretch, keys.end, stretch == first ? total : part);
+        if (stretch != first) unit.merge(total, part);
+      }
+      unit.write(total, out, lse);
+    });
+  }
+
+  void run_stretch(std::int64_t task) const {
+    with_unit(task / stretches, [&](Unit& unit) {
+      const std::int64_t begin = task % stretches * kStretch;
+      if (begin >= unit.keys().end || begin + kStretch <= unit.keys().begin) return;
+      const RowSums sums(part(task / stretches, task % stretches), unit.count());
+      unit.prepare(thread_scratch().floats(Unit::scratch_floats(p, unit.count())));
+      sums.clear(unit.count(), kernels::acc_stride(p.dim_v));
+      unit.add_stretch(begin, begin + kStretch, sums);
+    });
+  }
+
+  // The stretches of a unit, in their order.
+  void merge_unit(std::int64_t index) const {
+    with_unit(index, [&](Unit& unit) {
+      const Range keys = unit.keys();
+      const std::int64_t first = keys.begin < keys.end ? keys.begin / kStretch : 0;
+      const RowSums total(part(index, first), unit.count());
+      if (keys.begin >= keys.end) total.clear(unit.count(), kernels::acc_stride(p.dim_v));
+      for (std::int64_t s = first + 1; s * kStretch < keys.end; ++s)
+        unit.merge(total, RowSums(part(index, s), unit.count()));
+      unit.write(total, out, lse);
+    });
+  }
+};
+
+}  // namespace
+
+bool is_decode(const Problem& p) {
+  const kernels::Kernels& kernel = kernels::kernels();
+  return p.queries <= kMaxQueries && !scores_in_pairs(kernel, p) && !values_in_pairs(kernel, p);
+}
+
+void decode(const Problem& p, const MutableRows& out, float* lse, int threads) {
+  if (p.heads == 0 || p.queries == 0 || p.batch == 0) return;
+  const std::int64_t rows = p.heads / p.heads_kv * p.queries;
+  Plan plan{p,
+            out,
+            lse,
+            rows,
+            (rows + kMaxRows - 1) / kMaxRows,
+            std::max<std::int64_t>((p.keys + kStretch - 1) / kStretch, 1),
+            RowSums::floats(static_cast<int>(std::min<std::int64_t>(rows, kMaxRows)),
+                            kernels::acc_stride(p.dim_v))};
+  const std::int64_t work =
+      p.batch * p.heads_kv * p.keys * (p.dim + p.dim_v) * std::max<std::int64_t>(rows, 4);
+  if (work < kWorthAThread) threads = 1;
+  const std::int64_t units = plan.units();
+  const int workers = thread_count(threads, units * plan.stretches);
+  if (workers == 1 || plan.stretches == 1 || units >= 16 * workers) {
+    parallel_for(workers, units, [&plan](std::int64_t unit) { plan.run_unit(unit); });
+    return;
+  }
+  const auto parts = std::make_unique_for_overwrite<float[]>(
+      static_cast<std::size_t>(units * plan.stretches * plan.part_floats));
+  plan.parts = parts.get();
+  parallel_for(workers, units * plan.stretches,
+               [&plan](std::int64_t task) { plan.run_stretch(task); });
+  parallel_for(workers, units, [&plan](std::int64_t unit) { plan.merge_unit(unit); });
+}
+
+bool uses_bf16_dots(const Problem&) { return false; }
+
+}  // namespace qkv

@@ -1,0 +1,21 @@
+// Attention of few queries, as in a decoder's step: all query rows that share a key/value head are worked on together, so that
+// keys and values are streamed through once, in the type in which they are stored. The bits are those of forward.h.
+#pragma once
+
+#include <cstdint>
+
+#include "attention/problem.h"
+
+namespace qkv {
+
+// Whether this problem has so few queries that decode() is the faster way. It records no trace.
+bool is_decode(const Problem& p);
+
+// Output and, if lse is not null, log-sum-exp of every row; lse as in AttentionOutput.
+void decode(const Problem& p, const MutableRows& out, float* lse, int threads);
+
+// Whether queries, keys and values are bfloat16 and multiplied in pairs by the instruction set's own dot product, whose
+// roundings differ from those of widened numbers. Prefill and decode ask the same question and so agree on every bit.
+bool uses_bf16_dots(const Problem& p);
+
+}  // namespace qkv

@@ -1,0 +1,8 @@
+#include "kernels/vec_avx2.h"
+// the vectors come first: decode_tile.h is written over them
+#include "kernels/decode_tile.h"
+
+namespace qkv::kernels {
+extern const DecodeKernels avx2_decode_kernels;
+const DecodeKernels avx2_decode_kernels = decode_table_of("avx2");
+}  // namespace qkv::kernels
