@@ -2,9 +2,9 @@
 //
 //   make examples && build/release/examples/needle [--keys N]
 //
-// The weights, four million numbers, are never in memory; the trace tells the largest of each query all the same. What the
-// program needs beyond its own tensors is measured and printed: it ends with 1 if that is a gigabyte or more, or if a needle
-// was missed.
+// The trace tells the largest weights of each query and where they lie. What the program needs beyond its own tensors is
+// measured and printed, the engine's memory, the trace and the program itself: it ends with 1 if that is a gigabyte or more,
+// or if a needle was missed.
 #include <algorithm>
 #include <charconv>
 #include <chrono>
