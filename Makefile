@@ -6,7 +6,7 @@ BUILD := build/release
 SOURCES = $(shell git ls-files --cached --others --exclude-standard '*.h' '*.cc' '*.c')
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench install format lint clean
+.PHONY: help run build test bench examples install format lint clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\): [^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -29,6 +29,11 @@ bench: ## build and run every program of bench/
 	@cmake --build $(BUILD)
 	@set -e; for program in $(BUILD)/bench/*; do \
 	  if [ -x "$$program" ]; then echo "== $$program"; "$$program"; fi; done
+
+examples: ## build the programs of examples/ into build/release/examples
+	@scripts/need run
+	@cmake --preset release -DQKV_EXAMPLES=ON
+	@cmake --build $(BUILD) --target qkv_examples
 
 install: build ## install under PREFIX (default /usr/local)
 	cmake --install $(BUILD) --prefix "$(PREFIX)"

@@ -1,4 +1,6 @@
 // Attention from C: four tokens of a toy sentence, each looking back at what came before, and what it looked at most.
+//
+//   make examples && build/release/examples/attention
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -25,7 +25,8 @@ def run(command, folder):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """One working folder for each document, with the tree linked into it, so that later blocks find earlier files."""
+    """One working folder for each document, with the tree and the built examples linked into it, so that later blocks find
+    earlier files."""
     made = {}
 
     def folder_of(name):
@@ -34,6 +35,8 @@ def folders(tmp_path_factory):
             for entry in ROOT.iterdir():
                 if entry.name not in (".git", ".venv", ".cache") and not entry.name.startswith("build"):
                     (made[name] / entry.name).symlink_to(entry)
+            (made[name] / "build/release").mkdir(parents=True)
+            (made[name] / "build/release/examples").symlink_to(BUILD / "examples")
         return made[name]
 
     return folder_of
