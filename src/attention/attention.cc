@@ -98,7 +98,7 @@ class Pieces {
 void run(const Call& call, int threads) {
   const Problem& p = call.problem;
   if (is_decode(p)) {
-    decode(p, call.out, call.output.lse.data(), threads);
+    decode(p, call.out, call.output.lse.data(), threads, bf16_dots_of(p));
     return;
   }
   const std::int64_t rows = rows_per_task(p, call.kernel.panel, threads);

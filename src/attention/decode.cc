@@ -7,10 +7,12 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <vector>
 
 #include "attention/forward.h"
 #include "attention/panel.h"
 #include "attention/parallel.h"
+#include "kernels/bf16_dots.h"
 #include "kernels/decode.h"
 
 namespace qkv {
@@ -23,8 +25,10 @@ using kernels::StoredRows;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kLog2e = 1.4426950408889634f;
 
-// With more queries than this a head of its own fills enough lanes of a panel.
-constexpr std::int64_t kMaxQueries = 8;
+// With more queries than this the 16-lane panels of a head are faster: floats reach them as they lie, other types are widened
+// into memory first. Measured with 1 and 4 heads a group, 64 and 128 dims, 256 and 4096 keys: equal at 11 and at 16.
+constexpr std::int64_t kMaxFloatQueries = 10;
+constexpr std::int64_t kMaxQueries = 16;
 // Rows of one unit: their scores against a chunk of keys and their sums stay in the second-level cache.
 constexpr int kMaxRows = 64;
 // Pages whose size is a multiple of this are read in place; smaller pieces are gathered first.
@@ -137,8 +141,10 @@ float finish(const Problem& p, std::int64_t head, float max, float sum, float* l
 class Unit {
  public:
   // Rows [first, first + count) of the group, packed into this thread's scratch memory.
-  Unit(const Problem& p, std::int64_t b, std::int64_t kv_head, std::int64_t first, int count)
+  Unit(const Problem& p, const kernels::Bf16DotKernels* dots, std::int64_t b, std::int64_t kv_head,
+       std::int64_t first, int count)
       : p_(p),
+        dots_(dots),
         b_(b),
         kv_head_(kv_head),
         first_(first),
@@ -162,22 +168,27 @@ class Unit {
   int count() const { return count_; }
 
   static std::size_t scratch_floats(const Problem& p, int rows) {
-    const auto gathered = [&](const Rows& of, int dim) {
-      return of.table == nullptr || of.page % kLeastRun == 0
-                 ? std::size_t{0}
-                 : static_cast<std::size_t>(kChunk * dim * size_of(of.dtype)) / sizeof(float) + 16;
+    const bool gathers = p.key.table != nullptr && p.key.page % kLeastRun != 0;
+    const auto chunk = [](const Rows& of, int dim) {
+      return static_cast<std::size_t>(kChunk * dim * size_of(of.dtype)) / sizeof(float) + 16;
     };
     return static_cast<std::size_t>(rows) *
                static_cast<std::size_t>(kernels::acc_stride(p.dim) + kScoreStride) +
-           gathered(p.key, p.dim) + gathered(p.value, p.dim_v);
+           (gathers ? chunk(p.key, p.dim) + chunk(p.value, p.dim_v) : 0);
   }
 
-  // Packs the queries with the factor that pack_panel gives them; `scratch` has room for scratch_floats(rows).
+  // Packs the queries into `scratch`, which has room for scratch_floats(rows).
   void prepare(float* scratch) {
     queries_ = scratch;
     scores_ = queries_ + count_ * kernels::acc_stride(p_.dim);
     gathered_ = reinterpret_cast<std::byte*>(scores_ + count_ * kScoreStride);
-    const float factor = p_.softcap > 0 ? p_.scale : p_.scale * kLog2e;
+    const float to_log2 = p_.softcap > 0 ? 1.0f : kLog2e;
+    if (dots_ != nullptr) {
+      factor_ = std::fabs(p_.scale) * to_log2;
+      for (int r = 0; r < count_; ++r) pack_pairs(r);
+      return;
+    }
+    const float factor = p_.scale * to_log2;  // as pack_panel gives them
     for (int r = 0; r < count_; ++r) {
       const std::int64_t q = query_of(r);
       float* to = queries_ + std::int64_t{r} * p_.dim;
@@ -239,8 +250,11 @@ class Unit {
                        gathered_ + (key.gathers() ? kChunk * p_.dim * key.size() : 0)};
     const int count = static_cast<int>(keys.end - keys.begin);
     key.each_run(keys, [&](const StoredRows& rows, std::int64_t k) {
-      key.kernel.query_dot_keys(queries_, count_, rows, value.ahead({k, k + rows.count}),
-                                scores_ + (k - keys.begin));
+      const RowsAhead next = value.ahead({k, k + rows.count});
+      if (dots_ != nullptr)
+        dots_->query_dot_keys(pairs(), count_, rows, next, factor_, scores_ + (k - keys.begin));
+      else
+        key.kernel.query_dot_keys(queries_, count_, rows, next, scores_ + (k - keys.begin));
     });
     const bool some_hidden = finish_scores(keys);
     bool leave_out = false;
@@ -257,15 +271,19 @@ class Unit {
         leave_out |= some_hidden && !std::isfinite(scale[static_cast<std::size_t>(k)]);
       for (int r = 0; r < count_; ++r) kernel_.scale(scores_of(r), count, scale.data());
     }
+    std::array<std::uint16_t, std::size_t{kMaxRows} * kScoreStride> narrow;
+    if (dots_ != nullptr) dots_->narrow_weights(scores_, count_, count, narrow.data());
     value.each_run(keys, [&](const StoredRows& rows, std::int64_t k) {
-      const float* weights = scores_ + (k - keys.begin);
-      if (leave_out)
-        add_visible(value, rows, k, weights, alpha.data(), sums.acc);
+      const std::int64_t at = k - keys.begin;
+      const RowsAhead next = key.ahead({k + kChunk, std::min(k + kChunk + rows.count, until)});
+      if (leave_out && dots_ != nullptr)
+        add_visible_pairs(rows, k, narrow.data() + at, alpha.data(), sums.acc);
+      else if (leave_out)
+        add_visible(value, rows, k, scores_ + at, alpha.data(), sums.acc);
+      else if (dots_ != nullptr)
+        dots_->weighted_sum_values(narrow.data() + at, count_, rows, next, alpha.data(), sums.acc);
       else
-        value.kernel.weighted_sum_values(
-            weights, count_, rows,
-            key.ahead({k + kChunk, std::min(k + kChunk + rows.count, until)}), alpha.data(),
-            sums.acc);
+        value.kernel.weighted_sum_values(scores_ + at, count_, rows, next, alpha.data(), sums.acc);
       alpha.fill(1);  // the chain goes on with the next run
     });
   }
@@ -326,14 +344,47 @@ class Unit {
     }
   }
 
+  // The same for bfloat16 pairs: a hidden value, whose weight is 0, is taken as 0.
+  void add_visible_pairs(const StoredRows& rows, std::int64_t first_key,
+                         const std::uint16_t* weights, const float* alpha, float* acc) const {
+    const auto dim = static_cast<std::size_t>(rows.dim);
+    std::vector<std::uint16_t> seen(dim * static_cast<std::size_t>(rows.count));
+    for (int r = 0; r < count_; ++r) {
+      for (int k = 0; k < rows.count; ++k) {
+        std::uint16_t* to = seen.data() + static_cast<std::size_t>(k) * dim;
+        if (p_.hidden(b_, head_of(r), query_of(r), first_key + k))
+          std::fill_n(to, dim, std::uint16_t{0});
+        else
+          std::copy_n(static_cast<const std::uint16_t*>(rows.data) + k * rows.stride, dim, to);
+      }
+      dots_->weighted_sum_values(weights + std::int64_t{r} * kScoreStride, 1,
+                                 {seen.data(), rows.dim, rows.count, rows.dim}, {}, alpha + r,
+                                 acc + r * kernels::acc_stride(p_.dim_v));
+    }
+  }
+
+  std::uint32_t* pairs() const { return reinterpret_cast<std::uint32_t*>(queries_); }
+  // The bfloat16 query of row r in pairs, with the sign of the scale.
+  void pack_pairs(int r) const {
+    const auto* query = p_.query.row_as<std::uint16_t>(b_, head_of(r), query_of(r));
+    const std::uint32_t sign = std::signbit(p_.scale) ? 0x8000u : 0u;
+    const int count = (p_.dim + 1) / 2;
+    for (int i = 0; i < count; ++i) {
+      const std::uint32_t second = 2 * i + 1 < p_.dim ? query[2 * i + 1] ^ sign : 0u;
+      pairs()[r * count + i] = (query[2 * i] ^ sign) | second << 16;
+    }
+  }
+
   const Problem& p_;
+  const kernels::Bf16DotKernels* dots_;  // null: numbers are widened
   const kernels::DecodeKernels& kernel_ = kernels::decode_kernels();
   std::int64_t b_, kv_head_, first_;
   int count_;
   std::int64_t queries_of_;
   Range inner_, outer_;  // all rows see inner_; none sees beyond outer_
   std::array<Range, kMaxQueries> seen_;
-  float* queries_ = nullptr;  // [row][dim]
+  float factor_ = 1;          // of the scores of pairs
+  float* queries_ = nullptr;  // [row][dim], or [row][pairs of dims]
   float* scores_ = nullptr;   // [row][kScoreStride]
   std::byte* gathered_ = nullptr;
 };
@@ -341,6 +392,7 @@ class Unit {
 // How a call is cut into units, and long units into stretches where there are too few units for the threads.
 struct Plan {
   const Problem& p;
+  const kernels::Bf16DotKernels* dots;
   const MutableRows& out;
   float* lse;
   std::int64_t rows, blocks;  // rows of the largest group; units that it is cut into
@@ -360,7 +412,7 @@ struct Plan {
     const std::int64_t first = index % blocks * kMaxRows;
     const std::int64_t left = p.heads / p.heads_kv * p.queries_of(b) - first;
     if (left <= 0) return;
-    Unit unit(p, b, index / blocks % p.heads_kv, first,
+    Unit unit(p, dots, b, index / blocks % p.heads_kv, first,
               static_cast<int>(std::min<std::int64_t>(left, kMaxRows)));
     f(unit);
   }
@@ -415,13 +467,17 @@ struct Plan {
 
 bool is_decode(const Problem& p) {
   const kernels::Kernels& kernel = kernels::kernels();
-  return p.queries <= kMaxQueries && !scores_in_pairs(kernel, p) && !values_in_pairs(kernel, p);
+  // one product in pairs and the other not (int8 beside bfloat16) is left to the panels
+  if (scores_in_pairs(kernel, p) != values_in_pairs(kernel, p)) return false;
+  return p.queries <= (is_in_place(p.key) && is_in_place(p.value) ? kMaxFloatQueries : kMaxQueries);
 }
 
-void decode(const Problem& p, const MutableRows& out, float* lse, int threads) {
+void decode(const Problem& p, const MutableRows& out, float* lse, int threads,
+            const kernels::Bf16DotKernels* dots) {
   if (p.heads == 0 || p.queries == 0 || p.batch == 0) return;
   const std::int64_t rows = p.heads / p.heads_kv * p.queries;
   Plan plan{p,
+            dots,
             out,
             lse,
             rows,
@@ -446,6 +502,13 @@ void decode(const Problem& p, const MutableRows& out, float* lse, int threads) {
   parallel_for(workers, units, [&plan](std::int64_t unit) { plan.merge_unit(unit); });
 }
 
-bool uses_bf16_dots(const Problem&) { return false; }
+const kernels::Bf16DotKernels* bf16_dots_of(const Problem& p) {
+  return uses_bf16_dots(p) ? kernels::bf16_dot_kernels_of("avx512_bf16") : nullptr;
+}
+
+bool uses_bf16_dots(const Problem& p) {
+  const kernels::Kernels& kernel = kernels::kernels();
+  return scores_in_pairs(kernel, p) && values_in_pairs(kernel, p);
+}
 
 }  // namespace qkv
