@@ -93,30 +93,56 @@ struct BestOfLanes {
   }
 };
 
-// What one vector of lanes gathers before it is compared: lane by lane, since each lane has keys of its own.
+// What one vector of lanes gathers before it is compared: lane by lane, since each lane has keys of its own. Where branches
+// could not be foretold, places are written that a later number may take again.
 template <int kSlots>
 struct Candidates {
-  // twice as many groups as there are with the threshold below, four times as many at most
-  static constexpr int kGroups = 4 * kSlots;
-  float weight[kGroups * kKeyGroup * kLanes];
-  std::int32_t key[kGroups * kKeyGroup * kLanes];
-  std::int64_t count[kLanes];  // keys taken, times kLanes
-  int groups[kLanes];
+  static constexpr int kGroups = 4 * kSlots;  // groups of a lane; few more than kSlots are expected
+  static constexpr int kAtOnce = 4;
+  float weight[(kGroups * kKeyGroup + 2) * kLanes];
+  std::int32_t key[(kGroups * kKeyGroup + 2) * kLanes];
+  std::int32_t group[kLanes][kGroups + kAtOnce];
+  int groups[kLanes];  // more than kGroups: there was no room for the last
 
-  // Takes the keys of a group that weigh at least `least`. weights and factor point to the lane.
-  void add(int lane, std::int64_t group, const float* weights, float factor, float least) {
-    const std::int64_t first = group * kKeyGroup;
-    float* const p = weight + lane;
-    std::int32_t* const k = key + lane;
-    std::int64_t n = count[lane];
-    // every key is written, those that count move on: whether one does cannot be foretold
-    QKV_UNROLL for (int i = 0; i < kKeyGroup; ++i) {
-      p[n] = factor * weights[(first + i) * kPanel];
-      k[n] = static_cast<std::int32_t>(first + i);
-      n += p[n] >= least ? kLanes : 0;
+  // Lists the groups first + i of all bits i that are set.
+  void list(int lane, std::int32_t first, std::uint64_t bits) {
+    const int count = __builtin_popcountll(bits);
+    int n = groups[lane];
+    groups[lane] = n + count;
+    if (n + count > kGroups) return;
+    for (int rest = count; rest > 0; rest -= kAtOnce) {
+      QKV_UNROLL for (int i = 0; i < kAtOnce; ++i) {
+        group[lane][n + i] = first + __builtin_ctzll(bits | std::uint64_t{1} << 63);
+        bits &= bits - 1;
+      }
+      n += kAtOnce;
     }
-    count[lane] = n;
-    ++groups[lane];
+  }
+
+  // Takes those keys of the listed groups that weigh at least `least`; returns how many, times kLanes. weights and factor
+  // point to the lane.
+  std::int64_t take(int lane, const float* weights, const float* factor, int first, float least) {
+    std::int64_t n = lane;
+    for (int g = 0; g < groups[lane]; ++g) {
+      const std::int32_t at = group[lane][g] * kKeyGroup;
+      const float* const from = weights + static_cast<std::int64_t>(at) * kPanel;
+      const float f = factor[(static_cast<std::int64_t>(first) + at) / kMaxChunk * kPanel];
+      std::uint32_t heavy = 0;
+      QKV_UNROLL for (int i = 0; i < kKeyGroup; ++i) heavy |=
+          (f * from[i * kPanel] >= least ? 1u : 0u) << i;
+      const auto put = [&](int i) {
+        weight[n] = f * from[i * kPanel];
+        key[n] = at + i;
+      };
+      put(__builtin_ctz(heavy | 1u << (kKeyGroup - 1)));
+      n += heavy != 0 ? kLanes : 0;
+      heavy &= heavy - 1;
+      put(__builtin_ctz(heavy | 1u << (kKeyGroup - 1)));
+      n += heavy != 0 ? kLanes : 0;
+      for (heavy &= heavy - 1; heavy != 0; heavy &= heavy - 1, n += kLanes)
+        put(__builtin_ctz(heavy));
+    }
+    return n - lane;
   }
 };
 
@@ -170,13 +196,7 @@ void best_keys_of(const float* weights, const float* factor, int first, const fl
   Candidates<kSlots> found;
   for (int v = 0; v < kPanel; v += kLanes) {
     const Vec threshold = least_of_best<kSlots>(largest + v, group_count);
-    float least[kLanes];
-    store(least, threshold);
-    for (int lane = 0; lane < kLanes; ++lane) found.count[lane] = found.groups[lane] = 0;
-    const auto add = [&](int lane, std::int64_t group) {
-      const float f = factor[(first + group * kKeyGroup) / kMaxChunk * kPanel + v + lane];
-      found.add(lane, group, weights + v + lane, f, least[lane]);
-    };
+    for (int lane = 0; lane < kLanes; ++lane) found.groups[lane] = 0;
     for (int run = 0; run < group_count; run += kRun) {
       std::uint32_t words[2][kLanes];
       for (int half = 0; half < 2; ++half) {
@@ -189,28 +209,22 @@ void best_keys_of(const float* weights, const float* factor, int first, const fl
         }
         istore(reinterpret_cast<std::int32_t*>(words[half]), bits);
       }
-      for (int lane = 0; lane < kLanes; ++lane) {
-        std::uint64_t bits = words[0][lane] | static_cast<std::uint64_t>(words[1][lane]) << 32;
-        for (; bits != 0; bits &= bits - 1) {
-          if (found.groups[lane] < Candidates<kSlots>::kGroups)
-            add(lane, run + __builtin_ctzll(bits));
-          else
-            ++found.groups[lane];
-        }
-      }
+      for (int lane = 0; lane < kLanes; ++lane)
+        found.list(lane, run, words[0][lane] | static_cast<std::uint64_t>(words[1][lane]) << 32);
     }
+    float least[kLanes];
+    store(least, threshold);
+    std::int64_t count[kLanes];
     std::int64_t most = 0;
     for (int lane = 0; lane < kLanes; ++lane) {
-      if (found.groups[lane] > Candidates<kSlots>::kGroups) {
-        std::int32_t groups[kSlots];
-        const int count = best_groups<kSlots>(largest + v + lane, group_count, groups);
-        found.count[lane] = found.groups[lane] = 0;
-        for (int i = 0; i < count; ++i) add(lane, groups[i]);
-      }
-      if (found.count[lane] > most) most = found.count[lane];
+      if (found.groups[lane] > Candidates<kSlots>::kGroups)
+        found.groups[lane] =
+            best_groups<kSlots>(largest + v + lane, group_count, found.group[lane]);
+      count[lane] = found.take(lane, weights + v + lane, factor + v + lane, first, least[lane]);
+      if (count[lane] > most) most = count[lane];
     }
     for (int lane = 0; lane < kLanes; ++lane)
-      for (std::int64_t n = found.count[lane]; n < most; n += kLanes) found.weight[n + lane] = 0;
+      for (std::int64_t n = count[lane]; n < most; n += kLanes) found.weight[n + lane] = 0;
     // keys rise: of equal weights the lower one comes first and stays in front
     BestOfLanes<kSlots> best;
     for (std::int64_t n = 0; n < most; n += kLanes)
