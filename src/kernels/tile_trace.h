@@ -11,15 +11,6 @@
 namespace qkv::kernels {
 namespace {
 
-// sums[i] = Σ_lane of block[i], added in a fixed order.
-inline void store_lane_sums(Vec (&block)[kLanes], float* sums) {
-  transpose(block);
-  QKV_UNROLL for (int half = kLanes / 2; half > 0; half /= 2) {
-    QKV_UNROLL for (int i = 0; i < half; ++i) block[i] = add(block[i], block[i + half]);
-  }
-  store(sums, block[0]);
-}
-
 // Σ over the vectors of one key, and the largest of each lane.
 inline Vec weigh_key(const float* weights, const Vec (&factor)[kPanelVecs],
                      Vec (&top)[kPanelVecs]) {
@@ -56,11 +47,11 @@ void weigh_keys(const float* weights, int key_count, const float* factor, float*
     }
     if (k + kKeys <= key_count) {
       QKV_UNROLL for (int i = 0; i < kKeys; i += kLanes)
-          store_lane_sums(sums[i / kLanes], mass + k + i);
+          store(mass + k + i, sums_of_lanes(sums[i / kLanes]));
     } else {
       float rest[kKeys];
       QKV_UNROLL for (int i = 0; i < kKeys; i += kLanes)
-          store_lane_sums(sums[i / kLanes], rest + i);
+          store(rest + i, sums_of_lanes(sums[i / kLanes]));
       for (int i = 0; k + i < key_count; ++i) mass[k + i] = rest[i];
     }
   }
@@ -123,13 +114,13 @@ struct Candidates {
   // point to the lane.
   std::int64_t take(int lane, const float* weights, const float* factor, int first, float least) {
     std::int64_t n = lane;
-    for (int g = 0; g < groups[lane]; ++g) {
+    const int count = groups[lane];
+    for (int g = 0; g < count; ++g) {
       const std::int32_t at = group[lane][g] * kKeyGroup;
       const float* const from = weights + static_cast<std::int64_t>(at) * kPanel;
       const float f = factor[(static_cast<std::int64_t>(first) + at) / kMaxChunk * kPanel];
-      std::uint32_t heavy = 0;
-      QKV_UNROLL for (int i = 0; i < kKeyGroup; ++i) heavy |=
-          (f * from[i * kPanel] >= least ? 1u : 0u) << i;
+      static_assert(kKeyGroup == 8);
+      std::uint32_t heavy = bits_at_least<kPanel>(from, f, least);
       const auto put = [&](int i) {
         weight[n] = f * from[i * kPanel];
         key[n] = at + i;
@@ -142,6 +133,7 @@ struct Candidates {
       for (heavy &= heavy - 1; heavy != 0; heavy &= heavy - 1, n += kLanes)
         put(__builtin_ctz(heavy));
     }
+    weight[n] = 0;  // written, but not taken
     return n - lane;
   }
 };
@@ -214,6 +206,9 @@ void best_keys_of(const float* weights, const float* factor, int first, const fl
     }
     float least[kLanes];
     store(least, threshold);
+    // lanes that end before others are followed by zeros; mostly within the first of them
+    constexpr std::int64_t kZeros = 2 * kSlots * kLanes;
+    QKV_UNROLL for (int n = 0; n < kZeros; n += kLanes) store(found.weight + n, set1(0.0f));
     std::int64_t count[kLanes];
     std::int64_t most = 0;
     for (int lane = 0; lane < kLanes; ++lane) {
@@ -221,9 +216,9 @@ void best_keys_of(const float* weights, const float* factor, int first, const fl
         found.groups[lane] =
             best_groups<kSlots>(largest + v + lane, group_count, found.group[lane]);
       count[lane] = found.take(lane, weights + v + lane, factor + v + lane, first, least[lane]);
-      if (count[lane] > most) most = count[lane];
+      most = count[lane] > most ? count[lane] : most;
     }
-    for (int lane = 0; lane < kLanes; ++lane)
+    for (int lane = 0; most > kZeros && lane < kLanes; ++lane)
       for (std::int64_t n = count[lane]; n < most; n += kLanes) found.weight[n + lane] = 0;
     // keys rise: of equal weights the lower one comes first and stays in front
     BestOfLanes<kSlots> best;
