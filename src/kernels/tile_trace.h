@@ -11,15 +11,6 @@
 namespace qkv::kernels {
 namespace {
 
-// sums[i] = Σ_lane of block[i], added in a fixed order.
-inline void store_lane_sums(Vec (&block)[kLanes], float* sums) {
-  transpose(block);
-  QKV_UNROLL for (int half = kLanes / 2; half > 0; half /= 2) {
-    QKV_UNROLL for (int i = 0; i < half; ++i) block[i] = add(block[i], block[i + half]);
-  }
-  store(sums, block[0]);
-}
-
 // Σ over the vectors of one key, and the largest of each lane.
 inline Vec weigh_key(const float* weights, const Vec (&factor)[kPanelVecs],
                      Vec (&top)[kPanelVecs]) {
@@ -56,11 +47,11 @@ void weigh_keys(const float* weights, int key_count, const float* factor, float*
     }
     if (k + kKeys <= key_count) {
       QKV_UNROLL for (int i = 0; i < kKeys; i += kLanes)
-          store_lane_sums(sums[i / kLanes], mass + k + i);
+          store(mass + k + i, sums_of_lanes(sums[i / kLanes]));
     } else {
       float rest[kKeys];
       QKV_UNROLL for (int i = 0; i < kKeys; i += kLanes)
-          store_lane_sums(sums[i / kLanes], rest + i);
+          store(rest + i, sums_of_lanes(sums[i / kLanes]));
       for (int i = 0; k + i < key_count; ++i) mass[k + i] = rest[i];
     }
   }
@@ -93,30 +84,57 @@ struct BestOfLanes {
   }
 };
 
-// What one vector of lanes gathers before it is compared: lane by lane, since each lane has keys of its own.
+// What one vector of lanes gathers before it is compared: lane by lane, since each lane has keys of its own. Where branches
+// could not be foretold, places are written that a later number may take again.
 template <int kSlots>
 struct Candidates {
-  // twice as many groups as there are with the threshold below, four times as many at most
-  static constexpr int kGroups = 4 * kSlots;
-  float weight[kGroups * kKeyGroup * kLanes];
-  std::int32_t key[kGroups * kKeyGroup * kLanes];
-  std::int64_t count[kLanes];  // keys taken, times kLanes
-  int groups[kLanes];
+  static constexpr int kGroups = 4 * kSlots;  // groups of a lane; few more than kSlots are expected
+  static constexpr int kAtOnce = 4;
+  float weight[(kGroups * kKeyGroup + 2) * kLanes];
+  std::int32_t key[(kGroups * kKeyGroup + 2) * kLanes];
+  std::int32_t group[kLanes][kGroups + kAtOnce];
+  int groups[kLanes];  // more than kGroups: there was no room for the last
 
-  // Takes the keys of a group that weigh at least `least`. weights and factor point to the lane.
-  void add(int lane, std::int64_t group, const float* weights, float factor, float least) {
-    const std::int64_t first = group * kKeyGroup;
-    float* const p = weight + lane;
-    std::int32_t* const k = key + lane;
-    std::int64_t n = count[lane];
-    // every key is written, those that count move on: whether one does cannot be foretold
-    QKV_UNROLL for (int i = 0; i < kKeyGroup; ++i) {
-      p[n] = factor * weights[(first + i) * kPanel];
-      k[n] = static_cast<std::int32_t>(first + i);
-      n += p[n] >= least ? kLanes : 0;
+  // Lists the groups first + i of all bits i that are set.
+  void list(int lane, std::int32_t first, std::uint64_t bits) {
+    const int count = __builtin_popcountll(bits);
+    int n = groups[lane];
+    groups[lane] = n + count;
+    if (n + count > kGroups) return;
+    for (int rest = count; rest > 0; rest -= kAtOnce) {
+      QKV_UNROLL for (int i = 0; i < kAtOnce; ++i) {
+        group[lane][n + i] = first + __builtin_ctzll(bits | std::uint64_t{1} << 63);
+        bits &= bits - 1;
+      }
+      n += kAtOnce;
     }
-    count[lane] = n;
-    ++groups[lane];
+  }
+
+  // Takes those keys of the listed groups that weigh at least `least`; returns how many, times kLanes. weights and factor
+  // point to the lane.
+  std::int64_t take(int lane, const float* weights, const float* factor, int first, float least) {
+    std::int64_t n = lane;
+    const int count = groups[lane];
+    for (int g = 0; g < count; ++g) {
+      const std::int32_t at = group[lane][g] * kKeyGroup;
+      const float* const from = weights + static_cast<std::int64_t>(at) * kPanel;
+      const float f = factor[(static_cast<std::int64_t>(first) + at) / kMaxChunk * kPanel];
+      static_assert(kKeyGroup == 8);
+      std::uint32_t heavy = bits_at_least<kPanel>(from, f, least);
+      const auto put = [&](int i) {
+        weight[n] = f * from[i * kPanel];
+        key[n] = at + i;
+      };
+      put(__builtin_ctz(heavy | 1u << (kKeyGroup - 1)));
+      n += heavy != 0 ? kLanes : 0;
+      heavy &= heavy - 1;
+      put(__builtin_ctz(heavy | 1u << (kKeyGroup - 1)));
+      n += heavy != 0 ? kLanes : 0;
+      for (heavy &= heavy - 1; heavy != 0; heavy &= heavy - 1, n += kLanes)
+        put(__builtin_ctz(heavy));
+    }
+    weight[n] = 0;  // written, but not taken
+    return n - lane;
   }
 };
 
@@ -170,13 +188,7 @@ void best_keys_of(const float* weights, const float* factor, int first, const fl
   Candidates<kSlots> found;
   for (int v = 0; v < kPanel; v += kLanes) {
     const Vec threshold = least_of_best<kSlots>(largest + v, group_count);
-    float least[kLanes];
-    store(least, threshold);
-    for (int lane = 0; lane < kLanes; ++lane) found.count[lane] = found.groups[lane] = 0;
-    const auto add = [&](int lane, std::int64_t group) {
-      const float f = factor[(first + group * kKeyGroup) / kMaxChunk * kPanel + v + lane];
-      found.add(lane, group, weights + v + lane, f, least[lane]);
-    };
+    for (int lane = 0; lane < kLanes; ++lane) found.groups[lane] = 0;
     for (int run = 0; run < group_count; run += kRun) {
       std::uint32_t words[2][kLanes];
       for (int half = 0; half < 2; ++half) {
@@ -189,28 +201,25 @@ void best_keys_of(const float* weights, const float* factor, int first, const fl
         }
         istore(reinterpret_cast<std::int32_t*>(words[half]), bits);
       }
-      for (int lane = 0; lane < kLanes; ++lane) {
-        std::uint64_t bits = words[0][lane] | static_cast<std::uint64_t>(words[1][lane]) << 32;
-        for (; bits != 0; bits &= bits - 1) {
-          if (found.groups[lane] < Candidates<kSlots>::kGroups)
-            add(lane, run + __builtin_ctzll(bits));
-          else
-            ++found.groups[lane];
-        }
-      }
+      for (int lane = 0; lane < kLanes; ++lane)
+        found.list(lane, run, words[0][lane] | static_cast<std::uint64_t>(words[1][lane]) << 32);
     }
+    float least[kLanes];
+    store(least, threshold);
+    // lanes that end before others are followed by zeros; mostly within the first of them
+    constexpr std::int64_t kZeros = 2 * kSlots * kLanes;
+    QKV_UNROLL for (int n = 0; n < kZeros; n += kLanes) store(found.weight + n, set1(0.0f));
+    std::int64_t count[kLanes];
     std::int64_t most = 0;
     for (int lane = 0; lane < kLanes; ++lane) {
-      if (found.groups[lane] > Candidates<kSlots>::kGroups) {
-        std::int32_t groups[kSlots];
-        const int count = best_groups<kSlots>(largest + v + lane, group_count, groups);
-        found.count[lane] = found.groups[lane] = 0;
-        for (int i = 0; i < count; ++i) add(lane, groups[i]);
-      }
-      if (found.count[lane] > most) most = found.count[lane];
+      if (found.groups[lane] > Candidates<kSlots>::kGroups)
+        found.groups[lane] =
+            best_groups<kSlots>(largest + v + lane, group_count, found.group[lane]);
+      count[lane] = found.take(lane, weights + v + lane, factor + v + lane, first, least[lane]);
+      most = count[lane] > most ? count[lane] : most;
     }
-    for (int lane = 0; lane < kLanes; ++lane)
-      for (std::int64_t n = found.count[lane]; n < most; n += kLanes) found.weight[n + lane] = 0;
+    for (int lane = 0; most > kZeros && lane < kLanes; ++lane)
+      for (std::int64_t n = count[lane]; n < most; n += kLanes) found.weight[n + lane] = 0;
     // keys rise: of equal weights the lower one comes first and stays in front
     BestOfLanes<kSlots> best;
     for (std::int64_t n = 0; n < most; n += kLanes)

@@ -150,6 +150,16 @@ inline IVec isub(IVec a, IVec b) { return _mm256_sub_epi32(a, b); }
 inline VMask iless(IVec a, IVec b) { return _mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a)); }
 inline Vec to_float(IVec a) { return _mm256_cvtepi32_ps(a); }
 
+// Bit i: whether factor·column[i·kStride] ≥ least, for 8 numbers. Loaded one by one: twice as quick as a gather.
+template <int kStride>
+inline std::uint32_t bits_at_least(const float* column, float factor, float least) {
+  const __m256 x = _mm256_setr_ps(column[0], column[kStride], column[2 * kStride],
+                                  column[3 * kStride], column[4 * kStride], column[5 * kStride],
+                                  column[6 * kStride], column[7 * kStride]);
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(
+      _mm256_cmp_ps(_mm256_mul_ps(_mm256_set1_ps(factor), x), _mm256_set1_ps(least), _CMP_GE_OQ)));
+}
+
 // x − ⌊x⌋ (0 at ±inf) and p·2^⌊x⌋: the two halves of 2^x. Below 2^−126 the result is 0.
 inline Vec clamp_exponent(Vec x) {
   // NaN passes: max and min return their second operand then
@@ -187,6 +197,13 @@ inline void transpose(Vec (&r)[kLanes]) {
   }
 #pragma GCC unroll 8
   for (int i = 0; i < 8; ++i) r[i] = t[i];
+}
+
+// Lane i: the sum of r[i]'s lanes, neighbours first.
+inline Vec sums_of_lanes(const Vec (&r)[kLanes]) {
+  const Vec low = _mm256_hadd_ps(_mm256_hadd_ps(r[0], r[1]), _mm256_hadd_ps(r[2], r[3]));
+  const Vec high = _mm256_hadd_ps(_mm256_hadd_ps(r[4], r[5]), _mm256_hadd_ps(r[6], r[7]));
+  return add(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
 }
 
 }  // namespace

@@ -144,6 +144,16 @@ inline IVec isub(IVec a, IVec b) { return _mm512_sub_epi32(a, b); }
 inline VMask iless(IVec a, IVec b) { return _mm512_cmp_epi32_mask(a, b, _MM_CMPINT_LT); }
 inline Vec to_float(IVec a) { return _mm512_cvtepi32_ps(a); }
 
+// Bit i: whether factor·column[i·kStride] ≥ least, for 8 numbers. Loaded one by one: twice as quick as a gather.
+template <int kStride>
+inline std::uint32_t bits_at_least(const float* column, float factor, float least) {
+  const __m256 x = _mm256_setr_ps(column[0], column[kStride], column[2 * kStride],
+                                  column[3 * kStride], column[4 * kStride], column[5 * kStride],
+                                  column[6 * kStride], column[7 * kStride]);
+  return static_cast<std::uint32_t>(_mm256_movemask_ps(
+      _mm256_cmp_ps(_mm256_mul_ps(_mm256_set1_ps(factor), x), _mm256_set1_ps(least), _CMP_GE_OQ)));
+}
+
 // x − ⌊x⌋ (0 at ±inf) and p·2^⌊x⌋: the two halves of 2^x.
 inline Vec fraction(Vec x) {
   return _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
@@ -179,6 +189,25 @@ inline void transpose(Vec (&r)[kLanes]) {
     r[i + 8] = _mm512_shuffle_f32x4(t[i], t[i + 8], 0xdd);
     r[i + 12] = _mm512_shuffle_f32x4(t[i + 4], t[i + 12], 0xdd);
   }
+}
+
+// Lane i: the sum of r[i]'s lanes, halves added to halves until one is left.
+inline Vec sums_of_lanes(const Vec (&r)[kLanes]) {
+  Vec pair[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i)
+    pair[i] =
+        add(_mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]), _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]));
+  Vec four[4];
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i)
+    four[i] = add(_mm512_shuffle_ps(pair[2 * i], pair[2 * i + 1], 0x44),
+                  _mm512_shuffle_ps(pair[2 * i], pair[2 * i + 1], 0xee));
+  const Vec low = add(_mm512_shuffle_f32x4(four[0], four[1], 0x88),
+                      _mm512_shuffle_f32x4(four[0], four[1], 0xdd));
+  const Vec high = add(_mm512_shuffle_f32x4(four[2], four[3], 0x88),
+                       _mm512_shuffle_f32x4(four[2], four[3], 0xdd));
+  return add(_mm512_shuffle_f32x4(low, high, 0x88), _mm512_shuffle_f32x4(low, high, 0xdd));
 }
 
 }  // namespace

@@ -127,6 +127,14 @@ inline IVec isub(IVec a, IVec b) { return vsubq_s32(a, b); }
 inline VMask iless(IVec a, IVec b) { return vcltq_s32(a, b); }
 inline Vec to_float(IVec a) { return vcvtq_f32_s32(a); }
 
+// Bit i: whether factor·column[i·kStride] ≥ least, for 8 numbers.
+template <int kStride>
+inline std::uint32_t bits_at_least(const float* column, float factor, float least) {
+  std::uint32_t bits = 0;
+  for (int i = 0; i < 8; ++i) bits |= (factor * column[i * kStride] >= least ? 1u : 0u) << i;
+  return bits;
+}
+
 // x − ⌊x⌋ (0 at ±inf) and p·2^⌊x⌋: the two halves of 2^x. Below 2^−126 the result is 0.
 inline Vec clamp_exponent(Vec x) {
   return vminq_f32(vdupq_n_f32(128.0f), vmaxq_f32(vdupq_n_f32(-127.0f), x));
@@ -148,6 +156,11 @@ inline void transpose(Vec (&r)[kLanes]) {
   r[1] = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
   r[2] = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
   r[3] = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
+}
+
+// Lane i: the sum of r[i]'s lanes, neighbours first.
+inline Vec sums_of_lanes(const Vec (&r)[kLanes]) {
+  return vpaddq_f32(vpaddq_f32(r[0], r[1]), vpaddq_f32(r[2], r[3]));
 }
 
 }  // namespace

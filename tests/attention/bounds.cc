@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "attention/forward.h"
+
 namespace qkv::tests {
 namespace {
 
@@ -107,8 +109,8 @@ RowBounds bounds_of(const Problem& p, const Reference<double>& r, std::int64_t b
   if (lse == kHidden) return bounds;  // nothing visible: everything is exact
 
   const double n = static_cast<double>(facts.visible);
-  const double chunks = static_cast<double>(p.keys / 128 + 2);
-  const double stretches = static_cast<double>(p.keys / 1024 + 2);
+  const double chunks = static_cast<double>(p.keys / kChunk + 2);
+  const double stretches = static_cast<double>(p.keys / kStretch + 2);
   const double chain = gamma(n + chunks + stretches + 8);
   const double to_sink = sink != kHidden && facts.visible > 0 ? std::fabs(sink - facts.max) : 0;
 
@@ -148,7 +150,7 @@ RowBounds bounds_of(const Problem& p, const Reference<double>& r, std::int64_t b
     bounds.entropy +=
         weights[k] * (relative * std::fabs(away) + bounds.score[k] + bounds.lse +
                       4 * kUnit * (std::fabs(lse - facts.max) + facts.max - scores[k] + 1) +
-                      2 * gamma(32 + 4) * std::fabs(away)) +
+                      gamma(kChunk / 4 + 8 + 5 * (chunks + 2 * stretches)) * std::fabs(away)) +
         kFlushed * (std::fabs(away) + 1);
     const std::int64_t kv_head = p.kv_head(h);
     const auto key = static_cast<std::int64_t>(k);
@@ -174,7 +176,7 @@ RowBounds bounds_of(const Problem& p, const Reference<double>& r, std::int64_t b
     bounds.entropy += sink_share * (std::expm1(sink_delta + mean + chain) * away + sink_delta +
                                     bounds.lse + 4 * kUnit * (away + 1));
   }
-  bounds.entropy += 2 * kUnit * facts.entropy + 1e-30;
+  bounds.entropy += 8 * kUnit * facts.entropy + 1e-30;
   return bounds;
 }
 

@@ -169,12 +169,12 @@ void expect_trace_matches(const Case& c, const Reference<double>& r, const Resul
     EXPECT_EQ(t.visible, visible);
     for (std::size_t i = 0; i < columns; ++i)
       if (!near("received", std::to_string(i), t.received[i], received[i],
-                received_bound[i] + kUnit * received[i]))
+                received_bound[i] + gamma(10) * received[i]))
         break;
   }
   for (std::size_t i = 0; i < blocks; ++i) {
     if (!near("block_mass", std::to_string(i), t.block_mass[i], mass[i],
-              mass_bound[i] + kUnit * mass[i]))
+              mass_bound[i] + gamma(10) * mass[i]))
       break;
     ASSERT_GE(double{t.block_max[i]}, low[i]) << "block " << i;
     ASSERT_LE(double{t.block_max[i]}, high[i]) << "block " << i;
