@@ -23,13 +23,19 @@ std::int64_t padded(std::int64_t dim) {
   return (dim + kernels::kDimStep - 1) / kernels::kDimStep * kernels::kDimStep;
 }
 
-// Rows [range.begin, range.end) as floats, one every padded(dim), zeros beyond dim.
-void copy_rows(const Rows& rows, std::int64_t b, std::int64_t h, Range range, int dim, float* to) {
-  for (std::int64_t r = range.begin; r < range.end; ++r, to += padded(dim)) {
-    const float* row = float_rows(rows, b, h, {r, r + 1}, dim, to).data;
-    if (row != to) std::memcpy(to, row, static_cast<std::size_t>(dim) * sizeof(float));
-    std::fill(to + dim, to + padded(dim), 0.0f);
+// Rows [range.begin, range.end) as floats, one every padded(dim), zeros beyond dim: where they lie if they lie so, else copied to
+// `to`. Rows far apart share few cache sets, and are read many times.
+const float* dense_rows(const Rows& rows, std::int64_t b, std::int64_t h, Range range, int dim,
+                        float* to) {
+  if (is_in_place(rows) && rows.stride_in<float>() == dim && padded(dim) == dim)
+    return rows.row_as<float>(b, h, range.begin);
+  float* next = to;
+  for (std::int64_t r = range.begin; r < range.end; ++r, next += padded(dim)) {
+    const float* row = float_rows(rows, b, h, {r, r + 1}, dim, next).data;
+    if (row != next) std::memcpy(next, row, static_cast<std::size_t>(dim) * sizeof(float));
+    std::fill(next + dim, next + padded(dim), 0.0f);
   }
+  return to;
 }
 
 // Σ_d a[d]·b[d] in fp64: products are exact, and eight sums run side by side.
@@ -171,15 +177,15 @@ void HeadGradients::prepare(std::int64_t index) {
   std::fill_n(d_query_ + i * size, size, 0.0f);
 
   const Range range = {first, first + count};
-  float* const query = query_rows_ + i * width_ * static_cast<std::size_t>(query_stride_);
-  float* const d_out = d_out_rows_ + i * width_ * static_cast<std::size_t>(d_out_stride_);
-  copy_rows(p.query, b_, h, range, p.dim, query);
-  copy_rows(call_->d_out, b_, h, range, p.dim_v, d_out);
-  kernel.pack_queries(d_out, d_out_stride_, count, p.dim_v, 1, packed_d_out_ + i * size_v);
-
   Lanes& lanes = lanes_[i];
-  lanes.query_finite = kernel.all_finite(query, query_stride_, count, p.dim);
-  lanes.d_out_finite = kernel.all_finite(d_out, d_out_stride_, count, p.dim_v);
+  lanes.query = dense_rows(p.query, b_, h, range, p.dim,
+                           query_rows_ + i * width_ * static_cast<std::size_t>(query_stride_));
+  lanes.d_out = dense_rows(call_->d_out, b_, h, range, p.dim_v,
+                           d_out_rows_ + i * width_ * static_cast<std::size_t>(d_out_stride_));
+  kernel.pack_queries(lanes.d_out, d_out_stride_, count, p.dim_v, 1, packed_d_out_ + i * size_v);
+
+  lanes.query_finite = kernel.all_finite(lanes.query, query_stride_, count, p.dim);
+  lanes.d_out_finite = kernel.all_finite(lanes.d_out, d_out_stride_, count, p.dim_v);
   lanes.shift.fill(-kInfinity);
   lanes.delta.fill(0);
   std::array<float, 1024> out;
@@ -188,7 +194,7 @@ void HeadGradients::prepare(std::int64_t index) {
     const std::int64_t row = p.row_index(b_, h, first + lane);
     const FloatRows values =
         float_rows(call_->out, b_, h, {first + lane, first + lane + 1}, p.dim_v, out.data());
-    double delta = dot(values.data, d_out + lane * d_out_stride_, p.dim_v);
+    double delta = dot(values.data, lanes.d_out + lane * d_out_stride_, p.dim_v);
     if (call_->d_lse != nullptr) delta -= double{call_->d_lse[row]};
     lanes.delta[l] = static_cast<float>(delta);
     lanes.shift[l] = call_->lse[row] * kLog2e;
@@ -240,13 +246,11 @@ void HeadGradients::run_block(std::int64_t index, bool shared) {
   block.capped = block.d_scores + tile;
   block.d_key = block.capped + tile;
   block.d_value = block.d_key + key_floats;
-  float* const key_rows = block.d_value + value_floats;
-  float* const value_rows = key_rows + key_floats;
-  // rows far apart share few cache sets, and are read many times
-  copy_rows(p.key, b_, kv_head_, used, p.dim, key_rows);
-  copy_rows(p.value, b_, kv_head_, used, p.dim_v, value_rows);
+  float* const copies = block.d_value + value_floats;
+  const float* key_rows = dense_rows(p.key, b_, kv_head_, used, p.dim, copies);
   block.keys = {key_rows, query_stride_, used};
-  block.values = {value_rows, d_out_stride_, used};
+  block.values = {dense_rows(p.value, b_, kv_head_, used, p.dim_v, copies + key_floats),
+                  d_out_stride_, used};
   block.keys_finite = call_->kernel.all_finite(key_rows, query_stride_,
                                                static_cast<int>(used.end - used.begin), p.dim);
   std::fill_n(block.d_key, count * static_cast<std::size_t>(query_stride_), 0.0f);
@@ -321,8 +325,7 @@ void HeadGradients::run_chunk(Block& block, std::size_t i, Range keys, bool shar
   }
   if (call_->d_value.data != nullptr)
     QuerySum{kernel, panel, keys, hidden_if(lanes.d_out_finite)}.add(
-        block.weights, d_out_rows_ + i * width_ * static_cast<std::size_t>(d_out_stride_), p.dim_v,
-        block.d_value + from * d_out_stride_);
+        block.weights, lanes.d_out, p.dim_v, block.d_value + from * d_out_stride_);
   if (!call_->needs_scores()) return;
 
   const bool bias_rows = call_->d_bias.data != nullptr && call_->d_bias.one_key;
@@ -335,8 +338,7 @@ void HeadGradients::run_chunk(Block& block, std::size_t i, Range keys, bool shar
     kernel.softcap_gradients(block.d_scores, block.capped, count, p.softcap * kLog2e);
   if (call_->d_key.data != nullptr)
     QuerySum{kernel, panel, keys, hidden_if(lanes.query_finite)}.add(
-        block.d_scores, query_rows_ + i * width_ * static_cast<std::size_t>(query_stride_), p.dim,
-        block.d_key + from * query_stride_);
+        block.d_scores, lanes.query, p.dim, block.d_key + from * query_stride_);
   if (call_->d_query.data != nullptr) {
     if (shared) take_turn(i, block.index);
     LaneFloats ones;
@@ -391,7 +393,7 @@ void HeadGradients::finish(std::int64_t index) {
                                 to.stride_in<float>());
     return;
   }
-  // the query's rows are no longer needed
+  // copies of the query's rows, if there are any, are no longer needed
   float* const rows = query_rows_ + i * width_ * static_cast<std::size_t>(query_stride_);
   call_->kernel.write_outputs(acc, factor.data(), panel.count, dim, rows, query_stride_);
   for (int lane = 0; lane < panel.count; ++lane)

@@ -76,6 +76,7 @@ class HeadGradients {
   struct Lanes {
     LaneFloats shift;  // lse in log2 units
     LaneFloats delta;
+    const float *query = nullptr, *d_out = nullptr;  // rows, one every padded dim
     bool query_finite = true, d_out_finite = true;
   };
   void run_panel(Block& block, std::size_t i, bool shared);
@@ -96,9 +97,10 @@ class HeadGradients {
   Scratch memory_;
   float *packed_query_ = nullptr, *packed_d_out_ = nullptr;  // [panel][d][lane]
   float* d_query_ = nullptr;                                 // [panel][d][lane]
-  float *query_rows_ = nullptr, *d_out_rows_ = nullptr;      // [head][query][d, padded]
-  std::vector<double> bias_rows_;                            // [head][query] Σ_k d_score
-  std::unique_ptr<std::atomic<std::int32_t>[]> turns_;       // [panel] blocks that are done
+  float *query_rows_ = nullptr,
+        *d_out_rows_ = nullptr;    // [panel][query][d, padded], where they must be copied
+  std::vector<double> bias_rows_;  // [head][query] Σ_k d_score
+  std::unique_ptr<std::atomic<std::int32_t>[]> turns_;  // [panel] blocks that are done
 };
 
 }  // namespace qkv
