@@ -91,7 +91,7 @@ struct AttentionGradients {
 // Gradients of attention() with the same query, key, value and options (threads may differ; no int8, no pages). d_out as out;
 // d_lse, as lse, where the log-sum-exp was used too (default: none). Memory O(Sq + Sk): scores are computed again from
 // forward.lse, as in Dao et al. 2022, algorithm 4. The bits do not depend on the threads. A hidden key's gradients are
-// exactly 0, whatever it holds. Throws std::invalid_argument.
+// exactly 0, whatever it holds. Gradients must overlap neither the inputs nor each other. Throws std::invalid_argument.
 void attention_backward(const TensorView& query, const TensorView& key, const TensorView& value,
                         const AttentionOptions& options, const AttentionForward& forward,
                         const TensorView& d_out, const AttentionGradients& gradients,

@@ -90,7 +90,7 @@ class Pool {
 // One key head with all threads, or, with one, in the caller alone.
 void run_heads(const BackwardCall& call, HeadGradients& heads, std::int64_t unit, int threads) {
   const Problem& p = call.problem;
-  heads.set(call, unit / p.heads_kv, unit % p.heads_kv);
+  heads.set(call, unit / p.heads_kv, unit % p.heads_kv, threads);
   parallel_for(threads, heads.panels(), [&](std::int64_t i) { heads.prepare(i); });
   const std::int64_t blocks = call.needs_weights() ? heads.blocks() : 0;
   const bool shared = thread_count(threads, blocks) > 1;

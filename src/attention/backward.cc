@@ -6,23 +6,36 @@
 #include <cstring>
 #include <limits>
 
+#include "attention/parallel.h"
+
 namespace qkv {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kLog2e = 1.4426950408889634f;
 
+constexpr std::int64_t kBlockFloats = 262144;  // 1 MiB: keys, values and their gradients
+constexpr std::int64_t kMaxBlock = 512;
+
+// Floats from one row to the next in this pass's own memory. Rows lie close: the processor foresees what comes next, and an odd
+// stride, which would spread them over more cache sets, is 5% slower.
 std::int64_t padded(std::int64_t dim) {
   return (dim + kernels::kDimStep - 1) / kernels::kDimStep * kernels::kDimStep;
 }
 
-// Rows [range.begin, range.end) as floats, one every padded(dim), zeros beyond dim.
-void copy_rows(const Rows& rows, std::int64_t b, std::int64_t h, Range range, int dim, float* to) {
-  for (std::int64_t r = range.begin; r < range.end; ++r, to += padded(dim)) {
-    const float* row = float_rows(rows, b, h, {r, r + 1}, dim, to).data;
-    if (row != to) std::memcpy(to, row, static_cast<std::size_t>(dim) * sizeof(float));
-    std::fill(to + dim, to + padded(dim), 0.0f);
+// Rows [range.begin, range.end) as floats, one every padded(dim), zeros beyond dim: where they lie if they lie so, else copied to
+// `to`. Rows far apart share few cache sets, and are read many times.
+const float* dense_rows(const Rows& rows, std::int64_t b, std::int64_t h, Range range, int dim,
+                        float* to) {
+  if (is_in_place(rows) && rows.stride_in<float>() == dim && padded(dim) == dim)
+    return rows.row_as<float>(b, h, range.begin);
+  float* next = to;
+  for (std::int64_t r = range.begin; r < range.end; ++r, next += padded(dim)) {
+    const float* row = float_rows(rows, b, h, {r, r + 1}, dim, next).data;
+    if (row != next) std::memcpy(next, row, static_cast<std::size_t>(dim) * sizeof(float));
+    std::fill(next + dim, next + padded(dim), 0.0f);
   }
+  return to;
 }
 
 // Σ_d a[d]·b[d] in fp64: products are exact, and eight sums run side by side.
@@ -70,7 +83,7 @@ struct QuerySum {
   Range keys;
   const HiddenLanes* hidden;
 
-  void add(const float* tile, const float* rows, std::int64_t dim, float* acc) const {
+  void add(const float* tile, const float* rows, int dim, float* acc) const {
     if (hidden != nullptr) return add_visible(tile, rows, dim, acc);
     const bool all = panel.inner.begin <= keys.begin && keys.end <= panel.inner.end;
     constexpr std::int64_t kStep = 12;  // two tiles' keys: near the diagonal few lanes see them
@@ -84,13 +97,14 @@ struct QuerySum {
   }
 
  private:
-  void add_part(const float* tile, const float* rows, std::int64_t dim, float* acc, std::int64_t k,
+  void add_part(const float* tile, const float* rows, int dim, float* acc, std::int64_t k,
                 int count, LaneRange lanes) const {
+    const std::int64_t stride = padded(dim);
     kernel.weighted_sum_queries(tile + k * kernel.panel + lanes.begin, count,
-                                rows + lanes.begin * dim, dim, lanes.end - lanes.begin,
-                                static_cast<int>(dim), acc + k * dim, dim);
+                                rows + lanes.begin * stride, stride, lanes.end - lanes.begin,
+                                static_cast<int>(stride), acc + k * stride, stride);
   }
-  void add_visible(const float* tile, const float* rows, std::int64_t dim, float* acc) const {
+  void add_visible(const float* tile, const float* rows, int dim, float* acc) const {
     for (std::int64_t k = 0; k < keys.end - keys.begin; ++k) {
       const kernels::LaneBits bits = (*hidden)[static_cast<std::size_t>(k)];
       const auto is_hidden = [&](int lane) { return (bits >> lane & 1) != 0; };
@@ -109,16 +123,19 @@ struct HeadGradients::Block {
   bool keys_finite;
   float *d_key, *d_value;              // [key][d, padded]
   float *weights, *d_scores, *capped;  // [key][lane] of one panel
-  std::array<double, kChunk> bias_columns{};
+  std::array<double, kMaxBlock> bias_columns{};
 };
 
-void HeadGradients::set(const BackwardCall& call, std::int64_t b, std::int64_t kv_head) {
+void HeadGradients::set(const BackwardCall& call, std::int64_t b, std::int64_t kv_head,
+                        int threads) {
   const Problem& p = call.problem;
   call_ = &call;
   b_ = b;
   kv_head_ = kv_head;
   group_ = p.heads / p.heads_kv;
   queries_ = p.queries_of(b);
+  // keys that key_lengths leaves out have gradients too: 0
+  keys_ = p.key.starts != nullptr ? p.keys_of(b) : p.keys;
   width_ = static_cast<std::size_t>(call.kernel.panel);
   panels_of_head_ = (static_cast<std::size_t>(queries_) + width_ - 1) / width_;
   const std::size_t count = static_cast<std::size_t>(group_) * panels_of_head_;
@@ -127,6 +144,13 @@ void HeadGradients::set(const BackwardCall& call, std::int64_t b, std::int64_t k
   turns_ = std::make_unique<std::atomic<std::int32_t>[]>(count);
   query_stride_ = padded(p.dim);
   d_out_stride_ = padded(p.dim_v);
+  // Panels come from far away, once for each block, and fewer blocks fetch them less often (5%). Threads that
+  // share a head need several blocks each.
+  block_keys_ = kBlockFloats / (2 * (padded(p.dim) + padded(p.dim_v))) / kChunk * kChunk;
+  block_keys_ = std::clamp(block_keys_, kChunk, kMaxBlock);
+  const int workers = thread_count(threads, keys_ / kChunk);
+  while (workers > 1 && block_keys_ > kChunk && keys_ < 4 * workers * block_keys_)
+    block_keys_ = block_keys_ / 2 / kChunk * kChunk;
   if (call.d_bias.one_key) bias_rows_.assign(static_cast<std::size_t>(group_ * queries_), 0);
   const std::size_t query_floats = count * width_ * static_cast<std::size_t>(query_stride_);
   const std::size_t d_out_floats = count * width_ * static_cast<std::size_t>(d_out_stride_);
@@ -137,12 +161,7 @@ void HeadGradients::set(const BackwardCall& call, std::int64_t b, std::int64_t k
   d_out_rows_ = packed_d_out_ + d_out_floats;
 }
 
-std::int64_t HeadGradients::blocks() const {
-  const Problem& p = call_->problem;
-  // keys that key_lengths leaves out have gradients too: 0
-  const std::int64_t keys = p.key.starts != nullptr ? p.keys_of(b_) : p.keys;
-  return (keys + kChunk - 1) / kChunk;
-}
+std::int64_t HeadGradients::blocks() const { return (keys_ + block_keys_ - 1) / block_keys_; }
 
 void HeadGradients::prepare(std::int64_t index) {
   const Problem& p = call_->problem;
@@ -158,15 +177,15 @@ void HeadGradients::prepare(std::int64_t index) {
   std::fill_n(d_query_ + i * size, size, 0.0f);
 
   const Range range = {first, first + count};
-  float* const query = query_rows_ + i * width_ * static_cast<std::size_t>(query_stride_);
-  float* const d_out = d_out_rows_ + i * width_ * static_cast<std::size_t>(d_out_stride_);
-  copy_rows(p.query, b_, h, range, p.dim, query);
-  copy_rows(call_->d_out, b_, h, range, p.dim_v, d_out);
-  kernel.pack_queries(d_out, d_out_stride_, count, p.dim_v, 1, packed_d_out_ + i * size_v);
-
   Lanes& lanes = lanes_[i];
-  lanes.query_finite = kernel.all_finite(query, query_stride_, count, p.dim);
-  lanes.d_out_finite = kernel.all_finite(d_out, d_out_stride_, count, p.dim_v);
+  lanes.query = dense_rows(p.query, b_, h, range, p.dim,
+                           query_rows_ + i * width_ * static_cast<std::size_t>(query_stride_));
+  lanes.d_out = dense_rows(call_->d_out, b_, h, range, p.dim_v,
+                           d_out_rows_ + i * width_ * static_cast<std::size_t>(d_out_stride_));
+  kernel.pack_queries(lanes.d_out, d_out_stride_, count, p.dim_v, 1, packed_d_out_ + i * size_v);
+
+  lanes.query_finite = kernel.all_finite(lanes.query, query_stride_, count, p.dim);
+  lanes.d_out_finite = kernel.all_finite(lanes.d_out, d_out_stride_, count, p.dim_v);
   lanes.shift.fill(-kInfinity);
   lanes.delta.fill(0);
   std::array<float, 1024> out;
@@ -175,7 +194,7 @@ void HeadGradients::prepare(std::int64_t index) {
     const std::int64_t row = p.row_index(b_, h, first + lane);
     const FloatRows values =
         float_rows(call_->out, b_, h, {first + lane, first + lane + 1}, p.dim_v, out.data());
-    double delta = dot(values.data, d_out + lane * d_out_stride_, p.dim_v);
+    double delta = dot(values.data, lanes.d_out + lane * d_out_stride_, p.dim_v);
     if (call_->d_lse != nullptr) delta -= double{call_->d_lse[row]};
     lanes.delta[l] = static_cast<float>(delta);
     lanes.shift[l] = call_->lse[row] * kLog2e;
@@ -184,7 +203,7 @@ void HeadGradients::prepare(std::int64_t index) {
 
 // Spins first (in the library): a neighbour is at most a part of a panel behind.
 void HeadGradients::take_turn(std::size_t i, std::int64_t block) const {
-  const auto before = static_cast<std::int32_t>(block - panels_[i].outer.begin / kChunk);
+  const auto before = static_cast<std::int32_t>(block - panels_[i].outer.begin / block_keys_);
   for (;;) {
     const std::int32_t done = turns_[i].load(std::memory_order_acquire);
     if (done >= before) return;
@@ -207,15 +226,14 @@ void HeadGradients::give_up() {
 
 void HeadGradients::run_block(std::int64_t index, bool shared) {
   const Problem& p = call_->problem;
-  const std::int64_t first = index * kChunk;
-  const std::int64_t all = p.key.starts != nullptr ? p.keys_of(b_) : p.keys;
-  const Range rows = {first, std::min(first + kChunk, all)};
+  const std::int64_t first = index * block_keys_;
+  const Range rows = {first, std::min(first + block_keys_, keys_)};
   // what key_lengths leaves out is not even read
   const Range used = {first, std::clamp(p.keys_of(b_), first, rows.end)};
   const auto count = static_cast<std::size_t>(rows.end - first);
   const std::size_t tile = kChunk * width_;
-  const std::size_t key_floats = kChunk * static_cast<std::size_t>(query_stride_);
-  const std::size_t value_floats = kChunk * static_cast<std::size_t>(d_out_stride_);
+  const std::size_t key_floats = count * static_cast<std::size_t>(query_stride_);
+  const std::size_t value_floats = count * static_cast<std::size_t>(d_out_stride_);
   Block block{};
   try {
     block.weights = thread_scratch().floats(2 * key_floats + 2 * value_floats + 3 * tile);
@@ -228,13 +246,11 @@ void HeadGradients::run_block(std::int64_t index, bool shared) {
   block.capped = block.d_scores + tile;
   block.d_key = block.capped + tile;
   block.d_value = block.d_key + key_floats;
-  float* const key_rows = block.d_value + value_floats;
-  float* const value_rows = key_rows + key_floats;
-  // rows far apart share few cache sets, and are read many times
-  copy_rows(p.key, b_, kv_head_, used, p.dim, key_rows);
-  copy_rows(p.value, b_, kv_head_, used, p.dim_v, value_rows);
+  float* const copies = block.d_value + value_floats;
+  const float* key_rows = dense_rows(p.key, b_, kv_head_, used, p.dim, copies);
   block.keys = {key_rows, query_stride_, used};
-  block.values = {value_rows, d_out_stride_, used};
+  block.values = {dense_rows(p.value, b_, kv_head_, used, p.dim_v, copies + key_floats),
+                  d_out_stride_, used};
   block.keys_finite = call_->kernel.all_finite(key_rows, query_stride_,
                                                static_cast<int>(used.end - used.begin), p.dim);
   std::fill_n(block.d_key, count * static_cast<std::size_t>(query_stride_), 0.0f);
@@ -266,12 +282,21 @@ void HeadGradients::run_block(std::int64_t index, bool shared) {
 }
 
 void HeadGradients::run_panel(Block& block, std::size_t i, bool shared) {
+  const Panel& panel = panels_[i];
+  const Range all = block.keys.range;
+  if (std::max(all.begin, panel.outer.begin) >= std::min(all.end, panel.outer.end)) return;
+  for (std::int64_t chunk = all.begin; chunk < all.end; chunk += kChunk) {
+    const Range keys = panel.keys_in(chunk);
+    if (keys.begin < keys.end) run_chunk(block, i, keys, shared);
+  }
+  if (shared) end_turn(i);
+}
+
+void HeadGradients::run_chunk(Block& block, std::size_t i, Range keys, bool shared) {
   const Problem& p = call_->problem;
   const kernels::Kernels& kernel = call_->kernel;
   const Panel& panel = panels_[i];
   const Lanes& lanes = lanes_[i];
-  const Range keys = panel.keys_in(block.index * kChunk);
-  if (keys.begin >= keys.end) return;
   const int count = static_cast<int>(keys.end - keys.begin);
   KeyChunk key_chunk;
   key_chunk.range = keys;
@@ -303,8 +328,7 @@ void HeadGradients::run_panel(Block& block, std::size_t i, bool shared) {
   }
   if (call_->d_value.data != nullptr)
     QuerySum{kernel, panel, keys, hidden_if(lanes.d_out_finite)}.add(
-        block.weights, d_out_rows_ + i * width_ * static_cast<std::size_t>(d_out_stride_),
-        d_out_stride_, block.d_value + from * d_out_stride_);
+        block.weights, lanes.d_out, p.dim_v, block.d_value + from * d_out_stride_);
   if (!call_->needs_scores()) return;
 
   const bool bias_rows = call_->d_bias.data != nullptr && call_->d_bias.one_key;
@@ -317,8 +341,7 @@ void HeadGradients::run_panel(Block& block, std::size_t i, bool shared) {
     kernel.softcap_gradients(block.d_scores, block.capped, count, p.softcap * kLog2e);
   if (call_->d_key.data != nullptr)
     QuerySum{kernel, panel, keys, hidden_if(lanes.query_finite)}.add(
-        block.d_scores, query_rows_ + i * width_ * static_cast<std::size_t>(query_stride_),
-        query_stride_, block.d_key + from * query_stride_);
+        block.d_scores, lanes.query, p.dim, block.d_key + from * query_stride_);
   if (call_->d_query.data != nullptr) {
     if (shared) take_turn(i, block.index);
     LaneFloats ones;
@@ -330,13 +353,12 @@ void HeadGradients::run_panel(Block& block, std::size_t i, bool shared) {
       kernel.weighted_sum_values(block.d_scores, key_chunk.floats, key_chunk.stride, count, p.dim,
                                  nullptr, 0, d_query_ + i * size);
   }
-  if (shared) end_turn(i);
 }
 
 // An entry for each key: sums over the queries, if any, are this block's own.
 void HeadGradients::add_bias_columns(Block& block, const Panel& panel, Range keys) const {
   const BiasGradient& to = call_->d_bias;
-  const std::int64_t from = keys.begin - block.index * kChunk;
+  const std::int64_t from = keys.begin - block.index * block_keys_;
   for (std::int64_t k = 0; k < keys.end - keys.begin; ++k) {
     const float* d_score = block.d_scores + k * static_cast<std::int64_t>(width_);
     if (to.strides[2] == 0) {
@@ -374,7 +396,7 @@ void HeadGradients::finish(std::int64_t index) {
                                 to.stride_in<float>());
     return;
   }
-  // the query's rows are no longer needed
+  // copies of the query's rows, if there are any, are no longer needed
   float* const rows = query_rows_ + i * width_ * static_cast<std::size_t>(query_stride_);
   call_->kernel.write_outputs(acc, factor.data(), panel.count, dim, rows, query_stride_);
   for (int lane = 0; lane < panel.count; ++lane)

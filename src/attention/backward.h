@@ -59,7 +59,8 @@ struct BackwardCall {
 // The calls of one kind may run at the same time, run_block(…, true) provided that a lower block is begun before a higher one.
 class HeadGradients {
  public:
-  void set(const BackwardCall& call, std::int64_t b, std::int64_t kv_head);
+  // `threads` will work on it.
+  void set(const BackwardCall& call, std::int64_t b, std::int64_t kv_head, int threads);
   std::int64_t panels() const { return static_cast<std::int64_t>(panels_.size()); }
   std::int64_t blocks() const;
 
@@ -75,9 +76,11 @@ class HeadGradients {
   struct Lanes {
     LaneFloats shift;  // lse in log2 units
     LaneFloats delta;
+    const float *query = nullptr, *d_out = nullptr;  // rows, one every padded dim
     bool query_finite = true, d_out_finite = true;
   };
   void run_panel(Block& block, std::size_t i, bool shared);
+  void run_chunk(Block& block, std::size_t i, Range keys, bool shared);
   void add_bias_columns(Block& block, const Panel& panel, Range keys) const;
   void add_bias_rows(const Block& block, std::size_t i, Range keys);
   void take_turn(std::size_t i, std::int64_t block) const;
@@ -85,7 +88,8 @@ class HeadGradients {
   void give_up();
 
   const BackwardCall* call_ = nullptr;
-  std::int64_t b_ = 0, kv_head_ = 0, group_ = 0, queries_ = 0;
+  std::int64_t b_ = 0, kv_head_ = 0, group_ = 0, queries_ = 0, keys_ = 0;
+  std::int64_t block_keys_ = kChunk;  // keys of a block: a multiple of kChunk
   std::size_t width_ = 0, panels_of_head_ = 0;
   std::int64_t query_stride_ = 0, d_out_stride_ = 0;
   std::vector<Panel> panels_;  // those of the group's first head, then the next one's
@@ -93,9 +97,10 @@ class HeadGradients {
   Scratch memory_;
   float *packed_query_ = nullptr, *packed_d_out_ = nullptr;  // [panel][d][lane]
   float* d_query_ = nullptr;                                 // [panel][d][lane]
-  float *query_rows_ = nullptr, *d_out_rows_ = nullptr;      // [head][query][d, padded]
-  std::vector<double> bias_rows_;                            // [head][query] Σ_k d_score
-  std::unique_ptr<std::atomic<std::int32_t>[]> turns_;       // [panel] blocks that are done
+  float *query_rows_ = nullptr,
+        *d_out_rows_ = nullptr;    // [panel][query][d, padded], where they must be copied
+  std::vector<double> bias_rows_;  // [head][query] Σ_k d_score
+  std::unique_ptr<std::atomic<std::int32_t>[]> turns_;  // [panel] blocks that are done
 };
 
 }  // namespace qkv

@@ -1,7 +1,12 @@
 #include "attention/chunk.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <array>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -10,7 +15,7 @@
 namespace qkv {
 namespace {
 
-constexpr std::align_val_t kAlignment{64};
+constexpr std::size_t kAlignment = 64;
 
 void load_row(const std::byte* from, DType dtype, int dim, float* to) {
   const kernels::RowKernels& kernel = kernels::row_kernels();
@@ -56,13 +61,23 @@ void store_row(const float* from, int dim, const MutableRows& rows, std::int64_t
   }
 }
 
-void Scratch::Free::operator()(float* p) const { ::operator delete(p, kAlignment); }
+void Scratch::Free::operator()(float* p) const { std::free(p); }
 
 float* Scratch::floats(std::size_t count) {
   if (count > size_) {
     data_.reset();
     size_ = 0;
-    data_.reset(static_cast<float*>(::operator new(count * sizeof(float), kAlignment)));
+    // Large memory lies in large pages where the system has them: fewer faults, and misses of the address cache
+    constexpr std::size_t kLargePage = std::size_t{2} << 20;
+    const std::size_t bytes = count * sizeof(float);
+    const std::size_t alignment = bytes < kLargePage ? kAlignment : kLargePage;
+    void* memory =
+        std::aligned_alloc(alignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+    if (memory == nullptr) throw std::bad_alloc();
+#if defined(__linux__)
+    if (bytes >= kLargePage) madvise(memory, bytes, MADV_HUGEPAGE);  // only advice
+#endif
+    data_.reset(static_cast<float*>(memory));
     size_ = count;
   }
   return data_.get();

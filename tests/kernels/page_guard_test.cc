@@ -89,6 +89,15 @@ TEST_P(PageGuard, Attention) {
                               acc.data());
         k.weighted_sum_visible_values(scores.data(), rows.data(), stride, count, dim, alpha.data(),
                                       acc.data(), hidden.data());
+        k.softmax_gradients(scores.data(), weights.data(), count, max.data(), factor.data());
+        k.softcap_gradients(scores.data(), weights.data(), count, 10);
+        if (dim % kDimStep == 0 && count <= p)
+          for (const int keys : {1, 5, 8, 13}) {
+            Numbers tile(extent(keys, p, count), edge, 0.5f);
+            Numbers sums(extent(keys, stride, dim), edge);
+            k.weighted_sum_queries(tile.data(), keys, rows.data(), stride, count, dim, sums.data(),
+                                   stride);
+          }
         k.merge_states(dim, state, acc.data(), state, part_acc.data());
         k.merge_states(dim, traced, acc.data(), traced, part_acc.data());
         if (count <= p) {

@@ -1,0 +1,415 @@
+// What docs/numerics.md promises about gradients beside their size: bits, hidden pairs, types, refusals.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+#include <limits>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "kernels/half.h"
+#include "tests/attention/gradients.h"
+
+namespace qkv::tests {
+namespace {
+
+// One message is enough.
+void expect_bits(float got, float expected, const std::string& what, const Shape4& at) {
+  if (testing::Test::HasFailure()) return;
+  EXPECT_TRUE(same_bits(got, expected))
+      << what << " at " << text_of(at) << ": " << got << " and " << expected;
+}
+
+TEST(BackwardBitwise, AnyNumberOfThreads) {
+  for (int seed = 1; seed <= scaled(60) && !HasFailure(); ++seed) {
+    const BackwardCase c = BackwardCase::random(static_cast<std::uint64_t>(seed), seed % 10 == 0);
+    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + c.call.describe());
+    const Gradients one = c.run(1);
+    for (const int threads : {2, 3, 7})
+      EXPECT_EQ(difference(one, c.run(threads)), "") << threads << " threads";
+  }
+}
+
+// Few heads and many keys: threads take turns at d_query, again and again.
+TEST(BackwardBitwise, ThreadsThatShareAHead) {
+  for (const Causal causal : {Causal::no, Causal::bottom_right, Causal::top_left})
+    for (const Window window : {Window{-1, -1}, Window{150, 10}}) {
+      Case call({1, 1, 2, 700, 1300, 16, 8}, 3);
+      call.plain.causal = causal;
+      call.plain.window = window;
+      const BackwardCase c(std::move(call), 4);
+      const Gradients one = c.run(1);
+      for (int round = 0; round < scaled(5); ++round)
+        for (const int threads : {2, 3, 7})
+          ASSERT_EQ(difference(one, c.run(threads)), "") << threads << " threads";
+    }
+}
+
+TEST(BackwardBitwise, ContiguousOrStrided) {
+  for (int seed = 1; seed <= scaled(400) && !HasFailure(); ++seed) {
+    const BackwardCase c = BackwardCase::random(static_cast<std::uint64_t>(seed));
+    EXPECT_EQ(difference(c.run(), c.dense().run()), "")
+        << "seed " << seed << ": " << c.call.describe();
+  }
+}
+
+// The same numbers as part of a larger batch, and among more heads.
+TEST(BackwardBitwise, WhateverElseIsInTheBatch) {
+  for (int seed = 1; seed <= scaled(300) && !HasFailure(); ++seed) {
+    const BackwardCase c = BackwardCase::random(static_cast<std::uint64_t>(seed));
+    const Sizes& s = c.call.sizes;
+    if (s.batch * s.heads_kv == 0) continue;
+    SCOPED_TRACE("seed " + std::to_string(seed) + ": " + c.call.describe());
+    const Gradients whole = c.run();
+    Random random(static_cast<std::uint64_t>(seed));
+    const std::int64_t b = random.below(static_cast<int>(s.batch));
+    const std::int64_t g = random.below(static_cast<int>(s.heads_kv));
+    BackwardCase part(c.call.part({b, b + 1}, {g, g + 1}, {0, s.queries}, {0, s.keys}), 0);
+    part.d_out.each([&](std::int64_t, std::int64_t h, std::int64_t q, std::int64_t d) {
+      part.d_out.at(0, h, q, d) = c.d_out.at(b, g * s.group + h, q, d);
+    });
+    if (!c.d_lse.empty())
+      for (std::int64_t h = 0; h < s.group; ++h)
+        for (std::int64_t q = 0; q < s.queries; ++q)
+          part.d_lse.push_back(c.d_lse[row_index(s, b, g * s.group + h, q)]);
+    const Gradients got = part.run();
+    const auto compare = [&](const char* name, const Tensor<float>& some, const Tensor<float>& all,
+                             std::int64_t first_head) {
+      some.each([&](std::int64_t, std::int64_t h, std::int64_t t, std::int64_t d) {
+        expect_bits(some.at(0, h, t, d), all.at(b, first_head + h, t, d), name, {b, h, t, d});
+      });
+    };
+    compare("d_query", got.d_query, whole.d_query, g * s.group);
+    compare("d_key", got.d_key, whole.d_key, g);
+    compare("d_value", got.d_value, whole.d_value, g);
+  }
+}
+
+// Order, window and key_lengths skip pairs; a mask that hides the same ones looks at them.
+TEST(BackwardBitwise, HiddenByAnOptionOrByAMask) {
+  for (int seed = 1; seed <= scaled(300) && !HasFailure(); ++seed) {
+    BackwardCase c = BackwardCase::random(static_cast<std::uint64_t>(seed), seed % 30 == 0);
+    c.call.slopes.clear();  // they need the positions
+    c.forward = c.call.run(false);
+    const Gradients expected = c.run();
+    Case& call = c.call;
+    const Sizes& s = call.sizes;
+    Tensor<bool> mask({s.batch, s.heads(), s.queries, s.keys}, {});
+    mask.each([&](std::int64_t b, std::int64_t h, std::int64_t q, std::int64_t k) {
+      mask.at(b, h, q, k) = call.sees(b, h, q, k);
+    });
+    call.mask = std::move(mask);
+    call.plain.causal = Causal::no;
+    call.plain.window = {};
+    call.key_lengths.clear();
+    EXPECT_EQ(difference(expected, c.run()), "") << "seed " << seed << ": " << call.describe();
+  }
+}
+
+// What nobody asks for changes nothing of the rest.
+TEST(BackwardBitwise, EachGradientAlone) {
+  Case call({2, 2, 2, 70, 150, 24, 40}, 3);
+  call.plain.causal = Causal::bottom_right;
+  call.sinks = {0.5f, -1, 0, 2};
+  const BackwardCase c(std::move(call), 4);
+  const Gradients all = c.run();
+  for (int which = 0; which < 4; ++which) {
+    Gradients some = c.run();
+    const AttentionGradients to = {
+        which == 0 ? some.d_query.mutable_view() : MutableTensorView(),
+        which == 1 ? some.d_key.mutable_view() : MutableTensorView(),
+        which == 2 ? some.d_value.mutable_view() : MutableTensorView(),
+        {},
+        which == 3 ? std::span<float>(some.d_sinks) : std::span<float>()};
+    for (auto* t : {&some.d_query, &some.d_key, &some.d_value})
+      if (t == (which == 0   ? &some.d_query
+                : which == 1 ? &some.d_key
+                : which == 2 ? &some.d_value
+                             : nullptr))
+        t->fill([] { return 777.0f; });
+    attention_backward(c.call.query.view(), c.call.key.view(), c.call.value.view(),
+                       c.call.options(), {c.forward.out.view(), c.forward.lse}, c.d_out.view(), to);
+    EXPECT_EQ(difference(all, some), "") << which;
+  }
+}
+
+TEST(BackwardBitwise, PackedSequencesAreTheSeparateOnes) {
+  const std::vector<std::int32_t> starts_q = {0, 5, 5, 40, 140}, starts_k = {0, 7, 20, 20, 300};
+  const std::int64_t heads_kv = 2;
+  Case whole({1, heads_kv, 2, 140, 300, 24, 16}, 9);
+  whole.plain.causal = Causal::bottom_right;
+  whole.plain.softcap = 20;
+  whole.sinks = {0.1f, 0.2f, 0.3f, 0.4f};
+  whole.slopes = {0.1f, 0.2f, 0.3f, 0.4f};
+  BackwardCase c(std::move(whole), 10);
+  const Case& call = c.call;
+  AttentionOptions options = c.call.options();
+  options.cu_seqlens_q = starts_q;
+  options.cu_seqlens_k = starts_k;
+  attention(call.query.view(), call.key.view(), call.value.view(), options,
+            {c.forward.out.mutable_view(), c.forward.lse, nullptr});
+  for (const int threads : {1, 3}) {
+    options.threads = threads;
+    Gradients packed = c.run();
+    for (auto* t : {&packed.d_query, &packed.d_key, &packed.d_value})
+      t->fill([] { return 777.0f; });
+    attention_backward(call.query.view(), call.key.view(), call.value.view(), options,
+                       {c.forward.out.view(), c.forward.lse}, c.d_out.view(),
+                       {packed.d_query.mutable_view(),
+                        packed.d_key.mutable_view(),
+                        packed.d_value.mutable_view(),
+                        {},
+                        packed.d_sinks});
+    for (std::size_t n = 0; n + 1 < starts_q.size(); ++n) {
+      const Range queries = {starts_q[n], starts_q[n + 1]};
+      const Range keys = {starts_k[n], starts_k[n + 1]};
+      BackwardCase one(call.part({0, 1}, {0, heads_kv}, queries, keys), 0);
+      one.d_out.each([&](std::int64_t, std::int64_t h, std::int64_t q, std::int64_t d) {
+        one.d_out.at(0, h, q, d) = c.d_out.at(0, h, queries.begin + q, d);
+      });
+      const Gradients expected = one.run();
+      const auto compare = [&](const char* name, const Tensor<float>& some,
+                               const Tensor<float>& all, std::int64_t first) {
+        some.each([&](std::int64_t, std::int64_t h, std::int64_t t, std::int64_t d) {
+          expect_bits(some.at(0, h, t, d), all.at(0, h, first + t, d),
+                      std::string(name) + " of sequence " + std::to_string(n), {0, h, t, d});
+        });
+      };
+      compare("d_query", expected.d_query, packed.d_query, queries.begin);
+      compare("d_key", expected.d_key, packed.d_key, keys.begin);
+      compare("d_value", expected.d_value, packed.d_value, keys.begin);
+    }
+  }
+}
+
+// NaN and Inf in keys, values, queries and gradients that a mask, order or length hides from others: not a bit of the others
+// changes, and a key that nobody sees has gradient 0.
+TEST(BackwardHidden, NothingComesThrough) {
+  for (int seed = 1; seed <= scaled(60) && !HasFailure(); ++seed) {
+    Random random(static_cast<std::uint64_t>(seed));
+    Case call({2, 2, 2, 90, 150, 20, 12}, static_cast<std::uint64_t>(seed));
+    if (random.chance(0.5)) call.plain.causal = Causal::bottom_right;
+    if (random.chance(0.3)) call.plain.window = {40, 3};
+    if (random.chance(0.3)) call.plain.softcap = 8;
+    if (random.chance(0.3)) call.key_lengths = {130, 0};
+    if (random.chance(0.3)) call.sinks = {1, 0, -1, 2};
+    call.mask = Tensor<bool>({1, 1, 90, 150}, {});
+    call.mask.fill([&] { return random.chance(0.5); });
+    for (std::int64_t q = 0; q < 90; ++q) call.mask.at(0, 0, q, 11) = q == 77;  // one query sees it
+    for (std::int64_t q = 0; q < 90; ++q) call.mask.at(0, 0, q, 12) = false;
+    for (std::int64_t k = 0; k < 150; ++k) call.mask.at(0, 0, 33, k) = false;  // it sees nothing
+    for (std::int64_t k = 0; k < 150; ++k) call.mask.at(0, 0, 44, k) = k == 5;
+    const BackwardCase clean(std::move(call), static_cast<std::uint64_t>(seed) + 1);
+    const Gradients expected = clean.run();
+    BackwardCase c = clean.dense();
+    const auto spoil = [&](Tensor<float>& t, std::int64_t row) {
+      t.each([&](std::int64_t b, std::int64_t h, std::int64_t r, std::int64_t d) {
+        if (r == row) t.at(b, h, r, d) = d % 3 == 0 ? kNaN : d % 3 == 1 ? kInfinity : -kInfinity;
+      });
+    };
+    spoil(c.call.key, 12);  // nobody sees it
+    spoil(c.call.value, 12);
+    spoil(c.call.key, 11);  // query 77 does
+    spoil(c.call.value, 11);
+    spoil(c.call.query, 33);  // sees nothing
+    spoil(c.d_out, 33);
+    spoil(c.call.query, 44);  // sees key 5
+    spoil(c.d_out, 44);
+    c.forward = c.call.run(false);
+    const Gradients got = c.run(random.between(1, 3));
+    const Sizes& s = c.call.sizes;
+    // what may be NaN: queries 77 and 44, and every key that they see
+    const auto may = [&](std::int64_t b, std::int64_t g, std::int64_t k) {
+      for (std::int64_t h = g * s.group; h < (g + 1) * s.group; ++h)
+        for (const std::int64_t q : {77, 44})
+          if (c.call.sees(b, h, q, k)) return true;
+      return false;
+    };
+    got.d_query.each([&](std::int64_t b, std::int64_t h, std::int64_t q, std::int64_t d) {
+      if (q != 77 && q != 44)
+        expect_bits(got.d_query.at(b, h, q, d), expected.d_query.at(b, h, q, d), "d_query",
+                    {b, h, q, d});
+      if (q == 33) expect_bits(got.d_query.at(b, h, q, d), 0, "d_query", {b, h, q, d});
+    });
+    const auto check_keys = [&](const Tensor<float>& some, const Tensor<float>& all) {
+      some.each([&](std::int64_t b, std::int64_t g, std::int64_t k, std::int64_t d) {
+        if (!may(b, g, k))
+          expect_bits(some.at(b, g, k, d), all.at(b, g, k, d), "key", {b, g, k, d});
+        if (k == 12) expect_bits(some.at(b, g, k, d), 0, "key", {b, g, k, d});
+      });
+    };
+    check_keys(got.d_key, expected.d_key);
+    check_keys(got.d_value, expected.d_value);
+  }
+}
+
+// 16-bit numbers widen exactly: float gradients have the bits that the same numbers as floats give, and 16-bit gradients are
+// those, rounded once.
+TEST(BackwardTypes, SixteenBitsAreTheirFloatsAndAreRoundedOnce) {
+  for (const DType type : {DType::f16, DType::bf16}) {
+    const auto narrow = [&](float x) {
+      return type == DType::f16 ? kernels::float_to_half(x) : kernels::float_to_bfloat16(x);
+    };
+    const auto widen = [&](std::uint16_t x) {
+      return type == DType::f16 ? kernels::half_to_float(x) : kernels::bfloat16_to_float(x);
+    };
+    Case call({2, 2, 2, 70, 140, 20, 12}, 5);
+    call.plain.causal = Causal::bottom_right;
+    std::vector<std::vector<std::uint16_t>> stored;
+    const auto store = [&](Tensor<float>& t) {
+      stored.emplace_back();
+      t.each([&](std::int64_t b, std::int64_t h, std::int64_t n, std::int64_t d) {
+        stored.back().push_back(narrow(t.at(b, h, n, d)));
+        t.at(b, h, n, d) = widen(stored.back().back());
+      });
+    };
+    for (Tensor<float>* t : {&call.query, &call.key, &call.value}) store(*t);
+    BackwardCase c(std::move(call), 6);
+    store(c.forward.out);
+    store(c.d_out);
+    const Gradients expected = c.run();
+    const auto view = [&](std::size_t i, const Tensor<float>& like) {
+      return TensorView(stored[i].data(), type, like.shape(), dense_strides(like.shape()));
+    };
+    const TensorView query = view(0, c.call.query), key = view(1, c.call.key),
+                     value = view(2, c.call.value);
+    const AttentionForward forward = {view(3, c.forward.out), c.forward.lse};
+    Gradients floats = c.run();
+    for (auto* t : {&floats.d_query, &floats.d_key, &floats.d_value}) t->fill([] { return 7.0f; });
+    attention_backward(query, key, value, c.call.options(), forward, view(4, c.d_out),
+                       {floats.d_query.mutable_view(),
+                        floats.d_key.mutable_view(),
+                        floats.d_value.mutable_view(),
+                        {},
+                        {}});
+    EXPECT_EQ(difference(expected, floats), "") << name_of(type);
+
+    std::vector<std::uint16_t> d[3];
+    const Tensor<float>* const all[3] = {&expected.d_query, &expected.d_key, &expected.d_value};
+    MutableTensorView to[3];
+    for (std::size_t i = 0; i < 3; ++i) {
+      d[i].resize(static_cast<std::size_t>(elements(all[i]->shape())));
+      to[i] = {d[i].data(), type, all[i]->shape(), dense_strides(all[i]->shape())};
+    }
+    attention_backward(query, key, value, c.call.options(), forward, view(4, c.d_out),
+                       {to[0], to[1], to[2], {}, {}});
+    for (std::size_t i = 0; i < 3; ++i) {
+      std::size_t n = 0;
+      all[i]->each([&](std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t k) {
+        expect_bits(widen(d[i][n++]), widen(narrow(all[i]->at(b, h, t, k))),
+                    std::string(name_of(type)) + " gradient " + std::to_string(i), {b, h, t, k});
+      });
+    }
+  }
+}
+
+// One correct call; a test spoils one argument of it.
+struct Call {
+  std::vector<float> numbers = std::vector<float>(4096, 0.5f);
+  std::vector<float> written = std::vector<float>(4096, 777);
+  std::vector<float> lse = std::vector<float>(2 * 4 * 5, 1), d_lse;
+  std::vector<float> sinks = std::vector<float>(4, 0.5f), d_sinks = std::vector<float>(4, 777);
+  std::vector<std::int32_t> table = {0, 1}, lengths = {7, 7};
+  TensorView query{numbers.data(), {2, 4, 5, 8}};
+  TensorView key{numbers.data(), {2, 2, 7, 8}};
+  TensorView value{numbers.data(), {2, 2, 7, 6}};
+  TensorView out{numbers.data(), {2, 4, 5, 6}};
+  TensorView d_out{numbers.data(), {2, 4, 5, 6}};
+  AttentionOptions options;
+  AttentionGradients gradients;
+
+  Call() {
+    options.bias = TensorView(numbers.data(), {1, 4, 5, 7});
+    options.sinks = sinks;
+    gradients = {{written.data(), {2, 4, 5, 8}},
+                 {written.data(), {2, 2, 7, 8}},
+                 {written.data(), {2, 2, 7, 6}},
+                 {written.data(), {1, 4, 5, 7}},
+                 d_sinks};
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  void run() {
+    attention_backward(query, key, value, options, {out, lse}, d_out, gradients, d_lse);
+  }
+};
+
+TEST(BackwardArguments, WrongOnesAreNamedBeforeAnythingIsWritten) {
+  struct Wrong {
+    const char* what;
+    std::function<void(Call&)> spoil;
+    std::vector<std::string> says;
+  };
+  const Wrong all[] = {
+      {"int8 key", [](Call& c) { c.key.dtype = DType::i8; }, {"key", "int8", "float32"}},
+      {"int8 value", [](Call& c) { c.value.dtype = DType::i8; }, {"value", "int8", "float32"}},
+      {"pages",
+       [](Call& c) {
+         c.options.block_table = c.table;
+         c.options.key_lengths = c.lengths;
+       },
+       {"block_table"}},
+      {"key heads", [](Call& c) { c.key.shape[1] = 3; }, {"4 heads", "key 3", "multiple"}},
+      {"scale", [](Call& c) { c.options.scale = kInfinity; }, {"scale", "inf"}},
+      {"out", [](Call& c) { c.out.shape[3] = 5; }, {"forward.out", "[2, 4, 5, 5]", "[2, 4, 5, 6]"}},
+      {"no out", [](Call& c) { c.out.data = nullptr; }, {"forward.out", "null"}},
+      {"d_out", [](Call& c) { c.d_out.shape[2] = 4; }, {"d_out", "[2, 4, 4, 6]", "[2, 4, 5, 6]"}},
+      {"no d_out", [](Call& c) { c.d_out.data = nullptr; }, {"d_out", "null"}},
+      {"lse", [](Call& c) { c.lse.pop_back(); }, {"forward.lse", "39 entries", "40"}},
+      {"no lse", [](Call& c) { c.lse.clear(); }, {"forward.lse", "0 entries", "40"}},
+      {"d_lse", [](Call& c) { c.d_lse.assign(3, 0); }, {"d_lse", "3 entries", "40"}},
+      {"d_query shape",
+       [](Call& c) { c.gradients.d_query.shape[3] = 7; },
+       {"d_query", "[2, 4, 5, 7]", "[2, 4, 5, 8]"}},
+      {"d_key shape",
+       [](Call& c) { c.gradients.d_key.shape[2] = 6; },
+       {"d_key", "[2, 2, 6, 8]", "[2, 2, 7, 8]"}},
+      {"d_value shape",
+       [](Call& c) { c.gradients.d_value.shape[1] = 4; },
+       {"d_value", "[2, 4, 7, 6]", "[2, 2, 7, 6]"}},
+      {"d_value without data",
+       [](Call& c) { c.gradients.d_value.data = nullptr; },
+       {"d_value", "null"}},
+      {"d_key type", [](Call& c) { c.gradients.d_key.dtype = DType::i8; }, {"d_key", "int8"}},
+      {"d_query stride 0",
+       [](Call& c) { c.gradients.d_query.strides[1] = 0; },
+       {"d_query", "stride 0"}},
+      {"d_bias shape",
+       [](Call& c) { c.gradients.d_bias.shape[0] = 2; },
+       {"d_bias", "[2, 4, 5, 7]", "[1, 4, 5, 7]"}},
+      {"d_bias type",
+       [](Call& c) { c.gradients.d_bias.dtype = DType::f16; },
+       {"d_bias", "float16", "float32"}},
+      {"d_bias without bias", [](Call& c) { c.options.bias = {}; }, {"d_bias", "no bias"}},
+      {"d_sinks size",
+       [](Call& c) { c.gradients.d_sinks = std::span(c.d_sinks).first(3); },
+       {"d_sinks", "3 entries", "4"}},
+      {"d_sinks without sinks", [](Call& c) { c.options.sinks = {}; }, {"d_sinks", "no sinks"}},
+  };
+  for (const Wrong& wrong : all) {
+    SCOPED_TRACE(wrong.what);
+    Call call;
+    wrong.spoil(call);
+    try {
+      call.run();
+      ADD_FAILURE() << "was accepted";
+    } catch (const std::invalid_argument& refused) {
+      const std::string text = refused.what();
+      EXPECT_EQ(text.rfind("qkv::attention_backward: ", 0), 0u) << text;
+      for (const std::string& part : wrong.says)
+        EXPECT_NE(text.find(part), std::string::npos) << "no \"" << part << "\" in: " << text;
+    }
+    for (const auto* values : {&call.written, &call.d_sinks})
+      EXPECT_EQ(std::count(values->begin(), values->end(), 777.0f),
+                static_cast<std::ptrdiff_t>(values->size()));
+  }
+  Call right;
+  EXPECT_NO_THROW(right.run());
+}
+
+}  // namespace
+}  // namespace qkv::tests
