@@ -3,9 +3,8 @@
 //   build/release/bench/decode --benchmark_filter=bf16
 #include <benchmark/benchmark.h>
 
-#include <omp.h>
-
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/parallel.h"
 #include "kernels/half.h"
 #include "qkv/attention.h"
 
@@ -51,14 +51,13 @@ std::vector<std::byte> numbers(DType dtype, std::int64_t count, std::uint32_t se
 
 // One line of 64 bytes after the other, several streams at once, so that memory and not the loop is the limit.
 std::uint64_t read(const std::vector<std::byte>& bytes, int threads) {
-  std::uint64_t total = 0;
+  std::atomic<std::uint64_t> total = 0;
   const std::int64_t lines = static_cast<std::int64_t>(bytes.size() / 64);
-#pragma omp parallel for num_threads(threads) reduction(+ : total) schedule(static, 1)
-  for (int t = 0; t < threads; ++t) {
+  qkv::parallel_for(threads, threads, [&](std::int64_t t) {
     constexpr std::int64_t kStreams = 4;
     const std::int64_t share = lines / threads / kStreams;
-    const auto* words = reinterpret_cast<const std::uint64_t*>(bytes.data()) +
-                        lines / threads * std::int64_t{t} * 8;
+    const auto* words =
+        reinterpret_cast<const std::uint64_t*>(bytes.data()) + lines / threads * t * 8;
     std::uint64_t sum[8] = {};
     for (std::int64_t i = 0; i < share; ++i)
       for (std::int64_t s = 0; s < kStreams; ++s) {
@@ -67,7 +66,7 @@ std::uint64_t read(const std::vector<std::byte>& bytes, int threads) {
         for (int w = 0; w < 8; ++w) sum[w] += line[w];
       }
     for (const std::uint64_t s : sum) total += s;
-  }
+  });
   return total;
 }
 

@@ -226,7 +226,7 @@ def memcheck(stage):
 
 
 def aarch64(stage):
-    """cross build for 64-bit ARM; fast tests of kernels and attention under qemu"""
+    """cross build for 64-bit ARM; fast tests of kernels and attention under qemu (but those that start themselves again)"""
     if platform.machine() == "aarch64":
         raise Skipped("this machine is one")
     stage.build("aarch64", target="qkv_tests")
