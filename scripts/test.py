@@ -143,12 +143,23 @@ def isa_scalar(stage):
     return stage.ctest("release", "-R", LOWER_ROOMS, "-L", "fast", QKV_ISA="scalar")
 
 
+def cpu_has(flag):
+    """Whether /proc/cpuinfo lists it, on x86-64."""
+    return platform.machine() == "x86_64" and f" {flag} " in Path("/proc/cpuinfo").read_text()
+
+
 def isa_avx2(stage):
     """tests of kernels and attention under QKV_ISA=avx2"""
-    cpu = Path("/proc/cpuinfo").read_text() if platform.machine() == "x86_64" else ""
-    if " avx2 " not in cpu:
+    if not cpu_has("avx2"):
         raise Skipped("this CPU has no AVX2")
     return stage.ctest("release", "-R", LOWER_ROOMS, "-L", "fast", QKV_ISA="avx2")
+
+
+def isa_avx512(stage):
+    """tests of attention under QKV_ISA=avx512, on a CPU whose own choice is avx512_bf16"""
+    if not cpu_has("avx512_bf16"):
+        raise Skipped("this CPU has no AVX512_BF16")
+    return stage.ctest("release", "-R", r"^attention\.", "-L", "fast", QKV_ISA="avx512")
 
 
 def house(stage):
@@ -233,9 +244,9 @@ def aarch64(stage):
     return stage.ctest("aarch64")
 
 
-STAGES = [shell, format, release, gtest, isa_scalar, isa_avx2, python, clang, tidy, asan, tsan, fuzz, memcheck, aarch64, house,
-          docs]
-NEED_RELEASE = [gtest, isa_scalar, isa_avx2, python, memcheck, house, docs]
+STAGES = [shell, format, release, gtest, isa_scalar, isa_avx2, isa_avx512, python, clang, tidy, asan, tsan, fuzz, memcheck,
+          aarch64, house, docs]
+NEED_RELEASE = [gtest, isa_scalar, isa_avx2, isa_avx512, python, memcheck, house, docs]
 
 
 def main():
