@@ -101,6 +101,12 @@ void run(const Call& call, int threads) {
     decode(p, call.out, call.output.lse.data(), threads, bf16_dots_of(p));
     return;
   }
+  // multiply-adds below which waking another thread costs more than it brings: a few microseconds of one
+  constexpr double kWorthAThread = 1 << 20;
+  if (static_cast<double>(p.batch * p.heads * p.queries) * static_cast<double>(p.keys) *
+          (p.dim + p.dim_v) <
+      kWorthAThread)
+    threads = 1;
   const std::int64_t rows = rows_per_task(p, call.kernel.panel, threads);
   const Pieces pieces(p, [&](std::int64_t b) { return (p.queries_of(b) + rows - 1) / rows; });
   parallel_for(threads, pieces.count(), [&](std::int64_t task) {
