@@ -398,7 +398,9 @@ struct Plan {
   std::int64_t rows, blocks;  // rows of the largest group; units that it is cut into
   std::int64_t stretches;     // of the longest row
   std::int64_t part_floats;   // sums of one unit
-  float* parts = nullptr;     // [unit][stretch] sums, where units are cut
+  // Where units are cut: stretches of a piece, pieces of a unit, and [unit][stretch] sums.
+  std::int64_t piece = 0, pieces = 0;
+  float* parts = nullptr;
 
   std::int64_t units() const { return p.batch * p.heads_kv * blocks; }
   float* part(std::int64_t unit, std::int64_t stretch) const {
@@ -438,14 +440,19 @@ struct Plan {
     });
   }
 
-  void run_stretch(std::int64_t task) const {
-    with_unit(task / stretches, [&](Unit& unit) {
-      const std::int64_t begin = task % stretches * kStretch;
-      if (begin >= unit.keys().end || begin + kStretch <= unit.keys().begin) return;
-      const RowSums sums(part(task / stretches, task % stretches), unit.count());
+  // Some neighbouring stretches of a unit, each into sums of its own.
+  void run_piece(std::int64_t task) const {
+    with_unit(task / pieces, [&](Unit& unit) {
+      const std::int64_t index = task / pieces;
+      const std::int64_t begin = task % pieces * piece;
+      const std::int64_t end = std::min(begin + piece, stretches);
       unit.prepare(thread_scratch().floats(Unit::scratch_floats(p, unit.count())));
-      sums.clear(unit.count(), kernels::acc_stride(p.dim_v));
-      unit.add_stretch(begin, begin + kStretch, sums);
+      for (std::int64_t s = begin; s < end; ++s) {
+        if (s * kStretch >= unit.keys().end || (s + 1) * kStretch <= unit.keys().begin) continue;
+        const RowSums sums(part(index, s), unit.count());
+        sums.clear(unit.count(), kernels::acc_stride(p.dim_v));
+        unit.add_stretch(s * kStretch, end * kStretch, sums);
+      }
     });
   }
 
@@ -490,16 +497,22 @@ void decode(const Problem& p, const MutableRows& out, float* lse, int threads,
   if (work < kWorthAThread) threads = 1;
   const std::int64_t units = plan.units();
   const int workers = thread_count(threads, units * plan.stretches);
-  if (workers == 1 || plan.stretches == 1 || units >= 16 * workers) {
+  // pieces enough to share them well, and long, because a piece begins with keys that nobody has asked for ahead
+  const std::int64_t wanted =
+      (8 * std::int64_t{workers} + units - 1) / std::max(units, std::int64_t{1});
+  plan.piece = (plan.stretches + wanted - 1) / wanted;
+  plan.pieces = (plan.stretches + plan.piece - 1) / plan.piece;
+  if (workers == 1 || plan.pieces == 1) {
     parallel_for(workers, units, [&plan](std::int64_t unit) { plan.run_unit(unit); });
     return;
   }
   const auto parts = std::make_unique_for_overwrite<float[]>(
       static_cast<std::size_t>(units * plan.stretches * plan.part_floats));
   plan.parts = parts.get();
-  parallel_for(workers, units * plan.stretches,
-               [&plan](std::int64_t task) { plan.run_stretch(task); });
-  parallel_for(workers, units, [&plan](std::int64_t unit) { plan.merge_unit(unit); });
+  parallel_for(workers, units * plan.pieces, [&plan](std::int64_t task) { plan.run_piece(task); });
+  // a few sums are added sooner than threads are woken for them
+  const bool few = units * plan.stretches * plan.part_floats < kWorthAThread;
+  parallel_for(few ? 1 : workers, units, [&plan](std::int64_t unit) { plan.merge_unit(unit); });
 }
 
 const kernels::Bf16DotKernels* bf16_dots_of(const Problem& p) {

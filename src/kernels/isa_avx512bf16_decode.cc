@@ -1,5 +1,3 @@
-#include <cstring>
-
 #include "kernels/vec_avx512bf16.h"
 // the vectors come first
 #include "kernels/bf16_dots.h"
@@ -104,7 +102,7 @@ inline void value_tile(const std::uint16_t* weights, const StoredRows& values, i
         interleave(row(k, t), k + 1 < values.count ? row(k + 1, t) : set1(0.0f), pairs[t]);
     QKV_UNROLL for (int r = 0; r < kRows; ++r) {
       std::uint32_t pair;
-      std::memcpy(&pair, weights + r * kScoreStride + k, sizeof pair);
+      __builtin_memcpy(&pair, weights + r * kScoreStride + k, sizeof pair);
       const Vec weight = set1_pair(pair);
       QKV_UNROLL for (int t = 0; t < kTwos; ++t) {
         sum[r][t][0] = dot_pairs(sum[r][t][0], pairs[t][0], weight);
