@@ -34,7 +34,7 @@ struct Stored {
       : bytes(), floats(std::int64_t{count} * dim) {
     const std::int64_t stride = dim + 3;
     const std::size_t size = element == Element::f32 ? 4 : element == Element::i8 ? 1 : 2;
-    bytes.resize(static_cast<std::size_t>(count * stride + 1) * size, 0xff);
+    bytes.resize(static_cast<std::size_t>((count - 1) * stride + dim + 1) * size, 0xff);
     std::uint8_t* data = bytes.data() + size;
     for (int r = 0; r < count; ++r)
       for (int d = 0; d < dim; ++d) {
