@@ -71,8 +71,7 @@ float* Scratch::floats(std::size_t count) {
     constexpr std::size_t kLargePage = std::size_t{2} << 20;
     const std::size_t bytes = count * sizeof(float);
     const std::size_t alignment = bytes < kLargePage ? kAlignment : kLargePage;
-    void* memory =
-        std::aligned_alloc(alignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+    void* memory = std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
     if (memory == nullptr) throw std::bad_alloc();
 #if defined(__linux__)
     if (bytes >= kLargePage) madvise(memory, bytes, MADV_HUGEPAGE);  // only advice

@@ -300,6 +300,13 @@ TEST(ThreadCount, IsAtMostTasksAndReason) {
 
 // ---- fork: the child has its own threads
 
+// Why a sanitizer's runtime forbids that, or null.
+const char* no_threads_after_fork() {
+  if (QKV_TSAN) return "the thread sanitizer allows no threads after fork";
+  if (QKV_ASAN) return "the address sanitizer's locks are not made for threads after fork";
+  return nullptr;
+}
+
 // Runs `child` in a child process, which ends with its result; −1 if it does not end within 20 seconds.
 template <class Child>
 int in_a_child(const Child& child) {
@@ -323,14 +330,14 @@ int child_works() {
 }
 
 TEST(Fork, TheChildWorks) {
-  if (QKV_TSAN) GTEST_SKIP() << "the thread sanitizer allows no threads after fork";
+  if (const char* reason = no_threads_after_fork()) GTEST_SKIP() << reason;
   EXPECT_TRUE(each_once(4, 1000));
   EXPECT_EQ(in_a_child(child_works), 7);
   EXPECT_TRUE(each_once(4, 1000)) << "and so does the parent";
 }
 
 TEST(Fork, TheChildWorksWhileAnotherThreadOfTheParentIsInACall) {
-  if (QKV_TSAN) GTEST_SKIP() << "the thread sanitizer allows no threads after fork";
+  if (const char* reason = no_threads_after_fork()) GTEST_SKIP() << reason;
   Meeting inside(3);
   std::atomic<bool> done{false};
   std::thread busy([&] {
@@ -346,8 +353,7 @@ TEST(Fork, TheChildWorksWhileAnotherThreadOfTheParentIsInACall) {
 }
 
 TEST(Fork, AGrandchildWorksAndAChildMayExit) {
-  if (QKV_TSAN) GTEST_SKIP() << "the thread sanitizer allows no threads after fork";
-  if (QKV_ASAN) GTEST_SKIP() << "the leak sanitizer looks for the parents' threads in the child";
+  if (const char* reason = no_threads_after_fork()) GTEST_SKIP() << reason;
   EXPECT_TRUE(each_once(3, 100));
   EXPECT_EQ(in_a_child([] {
               if (child_works() != 7) return 1;
