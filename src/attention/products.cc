@@ -33,6 +33,11 @@ HalfRows half_rows(const Rows& rows, std::int64_t b, std::int64_t h, Range range
   return {reinterpret_cast<const std::uint16_t*>(scratch), width};
 }
 
+// Scratch memory after so many floats, where there is any.
+float* behind(float* scratch, std::size_t floats) {
+  return scratch == nullptr ? nullptr : scratch + floats;
+}
+
 // The scales of int8 rows in `scratch`; null where there are none.
 const float* load_scale(const Rows& scales, std::int64_t b, std::int64_t h, Range range,
                         float* scratch) {
@@ -91,7 +96,7 @@ KeyChunk load_keys(const kernels::Kernels& kernel, const Problem& p, std::int64_
   }
   const FloatRows rows = float_rows(p.key, b, kv_head, keys, p.dim, scratch);
   return {keys, rows.data, nullptr, rows.stride,
-          load_scale(p.k_scale, b, kv_head, keys, scratch + chunk_floats(p.dim))};
+          load_scale(p.k_scale, b, kv_head, keys, behind(scratch, chunk_floats(p.dim)))};
 }
 
 ValueChunk load_values(const kernels::Kernels& kernel, const Problem& p, std::int64_t b,
@@ -101,8 +106,8 @@ ValueChunk load_values(const kernels::Kernels& kernel, const Problem& p, std::in
   chunk.dim = p.dim_v;
   if (values_in_pairs(kernel, p)) {
     auto* pairs = reinterpret_cast<kernels::Pair*>(scratch);
-    const HalfRows rows =
-        half_rows(p.value, b, kv_head, keys, p.dim_v, false, scratch + chunk_floats(p.dim_v));
+    const HalfRows rows = half_rows(p.value, b, kv_head, keys, p.dim_v, false,
+                                    behind(scratch, chunk_floats(p.dim_v)));
     const int count = static_cast<int>(keys.end - keys.begin);
     kernel.pairs->pack_values(rows.data, rows.stride, count, p.dim_v, pairs);
     chunk.finite = kernel.pairs->all_finite(rows.data, rows.stride, count, p.dim_v);
@@ -112,7 +117,7 @@ ValueChunk load_values(const kernels::Kernels& kernel, const Problem& p, std::in
   const FloatRows rows = float_rows(p.value, b, kv_head, keys, p.dim_v, scratch);
   chunk.floats = rows.data;
   chunk.stride = rows.stride;
-  chunk.scale = load_scale(p.v_scale, b, kv_head, keys, scratch + chunk_floats(p.dim_v));
+  chunk.scale = load_scale(p.v_scale, b, kv_head, keys, behind(scratch, chunk_floats(p.dim_v)));
   return chunk;
 }
 
