@@ -103,38 +103,30 @@ Result measure(const RunOptions& options, const Line& line, int threads, Peers* 
   std::map<std::string, std::vector<double>> peer_times;
   std::unique_ptr<TemporaryFolder> folder;
   settled_peak(result.peak_type, threads);
-  try {
-    subject.prepare(threads);
-    plain();  // the first run pays for the pages of scratch memory
-    if (line.kind == Kind::trace) traced();
-  } catch (const NotInThisBuild& missing) {
-    result.qkv.why = missing.what();
-  }
-  const bool ours = result.qkv.why.empty();
+  subject.prepare(threads);
+  plain();  // the first run pays for the pages of scratch memory
+  if (line.kind == Kind::trace) traced();
   if (peers != nullptr) {
     folder = std::make_unique<TemporaryFolder>();
     subject.write_inputs(folder->path());
-    if (ours) subject.write_outputs(folder->path());
+    subject.write_outputs(folder->path());
   }
   for (int round = 0; round < options.rounds; ++round) {
     let_pools_sleep();
     peaks.push_back(settled_peak(result.peak_type, threads));
     if (line.kind == Kind::decode)
       bandwidths.push_back(read_bandwidth(threads, bandwidth_buffer_bytes()));
-    if (ours) append(plain_times, time_runs(plain, options.seconds, kLeast));
-    if (ours && line.kind == Kind::trace)
-      append(traced_times, time_runs(traced, options.seconds, kLeast));
+    append(plain_times, time_runs(plain, options.seconds, kLeast));
+    if (line.kind == Kind::trace) append(traced_times, time_runs(traced, options.seconds, kLeast));
     if (peers == nullptr) continue;
     for (const Peer& peer : peers->present())
       turn_of(peer, *peers, options, result, folder->path(), peer_times[peer.name]);
   }
   result.peak = median(peaks);
   result.bandwidth = median(bandwidths);
-  if (ours) {
-    result.qkv = timing_of(plain_times);
-    if (line.kind == Kind::trace) result.traced = timing_of(traced_times);
-    result.extra_memory = extra_memory(options.self, line, threads);
-  }
+  result.qkv = timing_of(plain_times);
+  if (line.kind == Kind::trace) result.traced = timing_of(traced_times);
+  result.extra_memory = extra_memory(options.self, line, threads);
   for (auto& [name, timing] : result.peers) {
     if (!timing.why.empty()) continue;
     const std::optional<double> difference = timing.difference;

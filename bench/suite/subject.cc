@@ -7,13 +7,14 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
 namespace qkv::bench {
 namespace {
 
-// ---- What the engine of this build has: the one place that a new type or call is entered
+// ---- The engine's types and calls: the one place that a new one is entered
 
 DType engine_type(Type type) {
   switch (type) {

@@ -7,18 +7,12 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <stdexcept>
 #include <vector>
 
 #include "bench/suite/line.h"
 #include "qkv/qkv.h"
 
 namespace qkv::bench {
-
-// The engine of this build does not do what a line asks for.
-class NotInThisBuild : public std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 // A dense tensor as a line stores it. At a multiple of 64 bytes, where the peers' own tensors lie too.
 class Stored {
@@ -28,7 +22,7 @@ class Stored {
 
   // The numbers in [−1, 1) that `seed` stands for, rounded to the type.
   void fill(std::uint64_t seed);
-  TensorView view() const;  // throws NotInThisBuild
+  TensorView view() const;
   MutableTensorView view();
   // Its bytes, as they lie.
   void write(const std::filesystem::path& file) const;
@@ -51,9 +45,9 @@ class Stored {
 class Subject {
  public:
   explicit Subject(const Line& line);
-  // What the call needs and is not measured: for backward, the forward pass. Throws NotInThisBuild.
+  // What the call needs and is not measured: for backward, the forward pass.
   void prepare(int threads);
-  // The call. Throws NotInThisBuild.
+  // The call.
   void run(int threads);
   // The same call with everything a trace can record: top 8, received mass, block map of 64.
   void run_traced(int threads);
@@ -81,7 +75,7 @@ double median(std::vector<double> numbers);
 double smallest(const std::vector<double>& numbers);
 
 // Bytes by which the resident set grows at its highest while this process makes its first call of the line: what the call
-// itself needs beside its tensors, thread stacks and all. −1 where the system does not tell. Throws NotInThisBuild.
+// itself needs beside its tensors, thread stacks and all. −1 where the system does not tell.
 std::int64_t extra_memory_here(const Line& line, int threads);
 
 }  // namespace qkv::bench

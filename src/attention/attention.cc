@@ -163,19 +163,13 @@ void run_traced(const Call& whole, int threads, const TraceOptions& options, Tra
   recorder.finish();
 }
 
-// The narrowest panel that holds every query: a wide one computes as much for one query as for all its lanes.
-const kernels::Kernels& kernel_for(const Problem& p) {
-  const kernels::Kernels* kernel = &kernels::kernels();
-  while (kernel->narrow != nullptr && p.queries <= kernel->narrow->panel) kernel = kernel->narrow;
-  return *kernel;
-}
-
 }  // namespace
 
 void attention(const TensorView& query, const TensorView& key, const TensorView& value,
                const AttentionOptions& options, const AttentionOutput& output) {
   const Problem problem = attention_problem(query, key, value, options, output);
-  const Call call{kernel_for(problem), problem, output, out_rows(problem, output.out)};
+  const Call call{narrowest_panel(kernels::kernels(), problem.queries), problem, output,
+                  out_rows(problem, output.out)};
   if (output.trace != nullptr)
     run_traced(call, options.threads, options.trace, *output.trace);
   else

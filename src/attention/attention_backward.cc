@@ -116,13 +116,6 @@ void run(const BackwardCall& call, int threads, bool in_order) {
   for (std::int64_t unit = whole; unit < units; ++unit) run_heads(call, *heads, unit, threads);
 }
 
-// The narrowest panel that holds every query. Gradients multiply floats: bfloat16 is widened.
-const kernels::Kernels& kernel_for(const Problem& p) {
-  const kernels::Kernels* kernel = &kernels::float_kernels();
-  while (kernel->narrow != nullptr && p.queries <= kernel->narrow->panel) kernel = kernel->narrow;
-  return *kernel;
-}
-
 void clear(const MutableTensorView& t) {
   for (std::int64_t b = 0; b < t.shape[0]; ++b)
     for (std::int64_t h = 0; h < t.shape[1]; ++h)
@@ -139,7 +132,8 @@ void attention_backward(const TensorView& query, const TensorView& key, const Te
                         const TensorView& d_out, const AttentionGradients& gradients,
                         std::span<const float> d_lse) {
   const Problem p = backward_problem(query, key, value, options);
-  BackwardCall call{kernel_for(p), p};
+  // gradients multiply floats: bfloat16 is widened
+  BackwardCall call{narrowest_panel(kernels::float_kernels(), p.queries), p};
   check_tensor(kName, "forward.out", forward.out, query_shape(p, p.dim_v));
   check_tensor(kName, "d_out", d_out, query_shape(p, p.dim_v));
   check_entries("forward.lse", forward.lse.size(), p.row_count(), "batch·heads_q·queries");

@@ -64,17 +64,6 @@ LaneRange lanes_of(const Panel& panel, Range keys) {
   return lanes;
 }
 
-// The pairs of one panel and these keys that are hidden.
-using HiddenLanes = std::array<kernels::LaneBits, kChunk>;
-void find_hidden(const Problem& p, const Panel& panel, Range keys, HiddenLanes& hidden) {
-  for (std::int64_t k = keys.begin; k < keys.end; ++k) {
-    kernels::LaneBits bits = 0;
-    for (int lane = 0; lane < panel.count; ++lane)
-      bits |= kernels::LaneBits{p.hidden(panel.batch, panel.head, panel.first + lane, k)} << lane;
-    hidden[static_cast<std::size_t>(k - keys.begin)] = bits;
-  }
-}
-
 // acc[k][d] += Σ_q tile[k][q]·rows[q][d]. `hidden` is given where a row that is not finite may be hidden from a key: such pairs
 // are left out one by one. Else whole lanes that see none of the keys are.
 struct QuerySum {

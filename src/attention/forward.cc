@@ -30,16 +30,6 @@ struct PanelSums {
   }
 };
 
-// hidden[k] gets the bit of each lane that may not see key keys.begin + k.
-void find_hidden(const Problem& p, const Panel& panel, Range keys, kernels::LaneBits* hidden) {
-  for (std::int64_t k = keys.begin; k < keys.end; ++k) {
-    kernels::LaneBits bits = 0;
-    for (int lane = 0; lane < panel.count; ++lane)
-      bits |= kernels::LaneBits{p.hidden(panel.batch, panel.head, panel.first + lane, k)} << lane;
-    hidden[k - keys.begin] = bits;
-  }
-}
-
 // acc = acc·alpha + Σ_k weights[k]·values[k]. A weight of 0 times a value that is not finite would be NaN: hidden values that may
 // do so are left out one by one.
 void weighted_sum_values(const RowBlock& block, const Panel& panel, const float* weights,
@@ -48,8 +38,8 @@ void weighted_sum_values(const RowBlock& block, const Panel& panel, const float*
   const Problem& p = block.problem;
   const int count = static_cast<int>(values.range.end - values.range.begin);
   const bool leave_out = some_hidden && !is_finite(kernel, values);
-  std::array<kernels::LaneBits, kChunk> hidden;
-  if (leave_out) find_hidden(p, panel, values.range, hidden.data());
+  HiddenLanes hidden;
+  if (leave_out) find_hidden(p, panel, values.range, hidden);
   const float* alpha = sums.alpha.data();
   if (values.pairs != nullptr) {
     alignas(64) std::array<kernels::Pair, kernels::kMaxPanel * kChunk / 2> pairs;

@@ -92,6 +92,21 @@ void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& p
   kernel.pack_queries(rows.data, rows.stride, panel.count, p.dim, factor_of(p), packed);
 }
 
+const kernels::Kernels& narrowest_panel(const kernels::Kernels& widest, std::int64_t queries) {
+  const kernels::Kernels* kernel = &widest;
+  while (kernel->narrow != nullptr && queries <= kernel->narrow->panel) kernel = kernel->narrow;
+  return *kernel;
+}
+
+void find_hidden(const Problem& p, const Panel& panel, Range keys, HiddenLanes& hidden) {
+  for (std::int64_t k = keys.begin; k < keys.end; ++k) {
+    kernels::LaneBits bits = 0;
+    for (int lane = 0; lane < panel.count; ++lane)
+      bits |= kernels::LaneBits{p.hidden(panel.batch, panel.head, panel.first + lane, k)} << lane;
+    hidden[static_cast<std::size_t>(k - keys.begin)] = bits;
+  }
+}
+
 Runs runs_of(const kernels::Kernels& kernel, const Panel& panel, Range keys) {
   Runs runs;
   std::int64_t begin = keys.begin;

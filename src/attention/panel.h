@@ -39,6 +39,13 @@ struct Panel {
   Range keys_in(std::int64_t chunk) const;
 };
 
+// The narrowest of these panels that holds every query: a wide one computes as much for one query as for all its lanes.
+const kernels::Kernels& narrowest_panel(const kernels::Kernels& widest, std::int64_t queries);
+
+// hidden[k] gets the bit of each lane that may not see key keys.begin + k.
+using HiddenLanes = std::array<kernels::LaneBits, kChunk>;
+void find_hidden(const Problem& p, const Panel& panel, Range keys, HiddenLanes& hidden);
+
 // Keys of a chunk that the lanes from first_lane on may see, and the others not: along the diagonal of a causal order each
 // vector of lanes ends a step later, and what lies beyond is not computed.
 struct Run {

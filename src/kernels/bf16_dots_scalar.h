@@ -1,30 +1,12 @@
 // The specification of bf16_dots.h.
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 
 #include "kernels/bf16_dots.h"
-#include "kernels/half.h"
+#include "kernels/pairs_scalar.h"
 
 namespace qkv::kernels::scalar {
-
-inline float flushed(float x) {
-  return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x;  // NaN stays
-}
-
-// dot of bf16_dots.h; a and b hold the first number in their lower half.
-inline float dot_pair(float sum, std::uint32_t a, std::uint32_t b) {
-  const auto number = [](std::uint32_t pair, int i) {
-    return flushed(bfloat16_to_float(static_cast<std::uint16_t>(pair >> (16 * i))));
-  };
-  const float odd = flushed(std::fma(number(a, 1), number(b, 1), flushed(sum)));
-  return flushed(std::fma(number(a, 0), number(b, 0), odd));
-}
-
-inline std::uint32_t pair_of(std::uint16_t first, std::uint16_t second) {
-  return first | static_cast<std::uint32_t>(second) << 16;
-}
 
 inline const std::uint16_t* bf16_row(const StoredRows& rows, int r) {
   return static_cast<const std::uint16_t*>(rows.data) + r * rows.stride;
@@ -39,7 +21,7 @@ inline void bf16_query_dot_keys(const std::uint32_t* queries, int rows, const St
       float sum = 0;
       for (int i = 0; i < pairs; ++i) {
         const std::uint16_t second = 2 * i + 1 < keys.dim ? key[2 * i + 1] : std::uint16_t{0};
-        sum = dot_pair(sum, pair_of(key[2 * i], second), queries[r * pairs + i]);
+        sum = dot(sum, pair_of(key[2 * i], second), queries[r * pairs + i]);
       }
       scores[r * kScoreStride + k] = factor * sum;
     }
@@ -48,7 +30,7 @@ inline void bf16_query_dot_keys(const std::uint32_t* queries, int rows, const St
 inline void narrow_weights(const float* scores, int rows, int key_count, std::uint16_t* narrow) {
   for (int r = 0; r < rows; ++r)
     for (int k = 0; k < (key_count + 15) / 16 * 16; ++k)
-      narrow[r * kScoreStride + k] = float_to_bfloat16(flushed(scores[r * kScoreStride + k]));
+      narrow[r * kScoreStride + k] = rounded_weight(scores[r * kScoreStride + k]);
 }
 
 inline void bf16_weighted_sum_values(const std::uint16_t* weights, int rows,
@@ -62,8 +44,7 @@ inline void bf16_weighted_sum_values(const std::uint16_t* weights, int rows,
       for (int k = 0; k < values.count; k += 2) {
         const std::uint16_t second =
             k + 1 < values.count ? bf16_row(values, k + 1)[d] : std::uint16_t{0};
-        sum = dot_pair(sum, pair_of(bf16_row(values, k)[d], second),
-                       pair_of(weight[k], weight[k + 1]));
+        sum = dot(sum, pair_of(bf16_row(values, k)[d], second), pair_of(weight[k], weight[k + 1]));
       }
     }
 }

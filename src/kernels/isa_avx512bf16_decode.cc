@@ -1,4 +1,4 @@
-#include "kernels/vec_avx512bf16.h"
+#include "kernels/vec_avx512_bf16.h"
 // the vectors come first
 #include "kernels/bf16_dots.h"
 #include "kernels/decode_ahead.h"

@@ -48,7 +48,7 @@ class Beams {
   struct Ended {
     int node = 0;
     float score = 0;
-    bool real = false;  // not a placeholder
+    bool real = false;  // a hypothesis, and no empty slot
   };
 
   bool all_real() const;
