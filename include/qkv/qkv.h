@@ -4,6 +4,7 @@
 //   tensor.h      views over memory that you own: [batch, heads, tokens, head_dim]
 //   attention.h   attention(), its options, and where the result goes; merge() and weights()
 //   trace.h       what a query looked at: top keys, entropy, received mass, block maps
+//   memory.h      attention over rows that arrive one at a time: states that merge and travel, sliding windows
 //   threads.h     how many threads, and an embedding program's own pool
 //   isa.h         which instruction set runs, and the version
 //   c.h           all of it for C and for languages that call C; not included here
@@ -11,6 +12,7 @@
 
 #include "qkv/attention.h"
 #include "qkv/isa.h"
+#include "qkv/memory.h"
 #include "qkv/tensor.h"
 #include "qkv/threads.h"
 #include "qkv/trace.h"
