@@ -101,6 +101,8 @@ class MemoryWindow {
   void offer(double score, std::string_view label) { young_.offer(score, label); }
   void keep(double score, std::span<const float> value);
 
+  // Another number of bytes from now on; what is not kept any more stays lost.
+  void keep_up_to(std::size_t bytes) { budget_ = bytes; }
   // The oldest row leaves. Throws std::length_error if rows were not kept.
   void pop();
 
@@ -138,6 +140,10 @@ class MemoryReader {
   // One row; `number` is what errors call it. Throws std::invalid_argument that names the row and k or v.
   void add(std::int64_t number, std::span<const float> key, std::span<const float> value,
            std::string_view label = {});
+  void keep_up_to(std::size_t bytes) {
+    flush();
+    window_.keep_up_to(options_.keep = bytes);
+  }
   void pop();  // the oldest row leaves
   // Throws std::invalid_argument that names a row whose score is too large for float32.
   MemoryState state();
