@@ -140,6 +140,11 @@ class MemoryReader {
   // One row; `number` is what errors call it. Throws std::invalid_argument that names the row and k or v.
   void add(std::int64_t number, std::span<const float> key, std::span<const float> value,
            std::string_view label = {});
+  // The scores that add() would give rows, which are not added: keys [numbers.size(), query size] dense, at most kBlock of them.
+  // Throws as add() and state() do.
+  static constexpr std::size_t kBlock = 128;
+  void scores(std::span<const std::int64_t> numbers, std::span<const float> keys,
+              std::span<double> out) const;
   void keep_up_to(std::size_t bytes) {
     flush();
     window_.keep_up_to(options_.keep = bytes);

@@ -1,5 +1,5 @@
 // The extension's door: sqlite3_qkv_init, which SQLite calls when libqkv or qkv is loaded. docs/sql.md tells what it defines.
-#include "sql/sqlite/values.h"
+#include "sql/sqlite/memory_table.h"
 
 extern "C" {
 
@@ -17,6 +17,7 @@ int sqlite3_qkv_init(sqlite3* db, char** error, const sqlite3_api_routines* api)
   }
   int status = qkv::sql::register_scalars(db);
   if (status == SQLITE_OK) status = qkv::sql::register_aggregates(db);
+  if (status == SQLITE_OK) status = qkv::sql::register_memory_table(db);
   return status;
 }
 }

@@ -15,7 +15,7 @@
 namespace qkv {
 namespace {
 
-constexpr int kBlock = kernels::kMaxChunk;
+static_assert(MemoryReader::kBlock == kernels::kMaxChunk);
 
 // Which query and scale scores come from, so that states of others are not merged with them. Never 0.
 std::uint64_t question_of(std::span<const float> query, double scale) {
@@ -54,6 +54,11 @@ double checked_scale(std::span<const float> query, const MemoryReader::Options& 
                               std::to_string(expected));
 }
 
+[[noreturn]] void too_large(std::int64_t row) {
+  throw std::invalid_argument("row " + std::to_string(row) +
+                              ", column k: scale·q·k is too large for float32");
+}
+
 }  // namespace
 
 MemoryReader::MemoryReader(std::span<const float> query, const Options& options)
@@ -90,7 +95,23 @@ void MemoryReader::add(std::int64_t number, std::span<const float> key,
             values_.begin() + static_cast<std::ptrdiff_t>(row * value_dim));
   numbers_[row] = number;
   if (options_.top > 0) labels_[row] = label;
-  if (++pending_ == kBlock) flush();
+  if (++pending_ == static_cast<int>(kBlock)) flush();
+}
+
+void MemoryReader::scores(std::span<const std::int64_t> numbers, std::span<const float> keys,
+                          std::span<double> out) const {
+  const int dim = static_cast<int>(query_.size());
+  const int count = static_cast<int>(numbers.size());
+  std::array<float, kernels::kScoreStride> scores;
+  kernels::decode_kernels().of[static_cast<std::size_t>(kernels::Element::f32)].query_dot_keys(
+      packed_.data(), 1, {keys.data(), dim, count, dim}, {}, scores.data());
+  for (std::size_t i = 0; i < numbers.size(); ++i) {
+    if (!std::isfinite(scores[i])) {
+      require_finite(numbers[i], "k", keys.subspan(i * query_.size(), query_.size()));
+      too_large(numbers[i]);
+    }
+    out[i] = double{scores[i]} * std::numbers::ln2;
+  }
 }
 
 void MemoryReader::flush() {
@@ -117,9 +138,7 @@ void MemoryReader::flush() {
   std::array<float, kBlock> log2_scores;
   for (int i = 0; i < count; ++i) {
     const float score = scores_[static_cast<std::size_t>(i)];
-    if (!std::isfinite(score))
-      throw std::invalid_argument("row " + std::to_string(numbers_[static_cast<std::size_t>(i)]) +
-                                  ", column k: scale·q·k is too large for float32");
+    if (!std::isfinite(score)) too_large(numbers_[static_cast<std::size_t>(i)]);
     log2_scores[static_cast<std::size_t>(i)] = score;
   }
 

@@ -25,7 +25,7 @@ def run(command, folder):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """One working folder for each document, with the tree and the built examples linked into it, so that later blocks find
+    """One working folder for each document, with the tree, the built examples and the SQLite extension linked into it, so that later blocks find
     earlier files."""
     made = {}
 
@@ -37,6 +37,7 @@ def folders(tmp_path_factory):
                     (made[name] / entry.name).symlink_to(entry)
             (made[name] / "build/release").mkdir(parents=True)
             (made[name] / "build/release/examples").symlink_to(BUILD / "examples")
+            (made[name] / "build/release/sqlite").symlink_to(BUILD / "sqlite")
         return made[name]
 
     return folder_of
