@@ -153,6 +153,36 @@ TEST(Pairs, SumsOfValuesHaveTheTwinsBits) {
   });
 }
 
+// What keys receive from the queries of a panel, and the rounding before it.
+TEST(Pairs, SumsOfQueriesHaveTheTwinsBits) {
+  for_each_table([](const PairKernels& kernel) {
+    Random random(7);
+    for (const int keys : kSizes)
+      for (const int dim : {16, 32, 48, 64, 80, 112, 128, 208})
+        for (const int count : {1, 2, 3, 7, 8, kernel.panel / 2 - 1, kernel.panel / 2}) {
+          if (count > kernel.panel / 2 || (dim > 64 && keys > 33)) continue;
+          std::vector<float> tile(static_cast<std::size_t>(keys * kernel.panel));
+          for (auto& w : tile)
+            w = random.chance(0.1) ? 0.0f : random.chance(0.05) ? 1e-39f : random.normal();
+          Halves weights(tile.size());
+          Halves twin = weights;
+          kernel.narrow(tile.data(), keys, weights.data());
+          scalar::narrow(kernel.panel, tile.data(), keys, twin.data());
+          ASSERT_EQ(weights, twin) << keys << " keys";
+          const std::int64_t stride = dim + 2 * (keys % 3);
+          const std::vector<Pair> rows = pairs(random, count * stride);
+          std::vector<float> got(static_cast<std::size_t>(keys * stride));
+          for (auto& x : got) x = random.normal();
+          std::vector<float> expected = got;
+          kernel.weighted_sum_queries(weights.data(), keys, rows.data(), stride, count, dim,
+                                      got.data(), stride);
+          scalar::weighted_sum_queries_pairs(kernel.panel, weights.data(), keys, rows.data(),
+                                             stride, count, dim, expected.data(), stride);
+          ASSERT_EQ(got, expected) << keys << " keys, dim " << dim << ", " << count << " pairs";
+        }
+  });
+}
+
 TEST(Pairs, FindsWhatIsNotFinite) {
   for_each_table([](const PairKernels& kernel) {
     Random random(5);
