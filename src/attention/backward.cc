@@ -239,20 +239,28 @@ bool HeadGradients::run_step(Block& block, std::size_t i, Range keys, std::int64
   if (leave_out) find_hidden(p, panel, keys, hidden);
   const auto hidden_if = [&](bool finite) { return leave_out && !finite ? &hidden : nullptr; };
 
-  if (call_->needs_scores()) {
-    value_dots(kernel, p, lanes.d_out, block.values.rows.part(keys), d_scores);
+  kernels::Pair* const pairs = block.d_score_pairs + (keys.begin - chunk_begin) / 2 * kernel.panel;
+  const bool in_one_go = kernel.pairs != nullptr && call_->needs_scores() &&
+                         call_->d_bias.data == nullptr && p.softcap == 0;
+  if (call_->needs_scores())
+    value_dots(kernel, p, panel, lanes.d_out, block.values.rows.part(keys), d_scores);
+  if (in_one_go) {
+    kernel.pairs->softmax_gradients(weights, d_scores, count, lanes.shift.data(),
+                                    lanes.delta.data(), block.weights.halves, block.d_scores.halves,
+                                    pairs);
+  } else if (call_->needs_scores()) {
     kernel.softmax_gradients(weights, d_scores, count, lanes.shift.data(), lanes.delta.data());
   } else {
     LaneFloats ones;
     ones.fill(1);
     kernel.normalise(weights, count, lanes.shift.data(), ones.data(), weights);
   }
-  // the last query's partner has a row of zeros, and a weight that may be anything
-  const bool clears_partner = kernel.pairs != nullptr && panel.count % 2 == 1;
   const auto narrow = [&](const GradientTile& tile) {
-    for (int k = 0; clears_partner && k < count; ++k)
-      tile.floats[k * kernel.panel + panel.count] = 0;
-    if (kernel.pairs != nullptr) kernel.pairs->narrow(tile.floats, count, tile.halves);
+    if (kernel.pairs == nullptr) return;
+    if (!in_one_go) kernel.pairs->narrow(tile.floats, count, tile.halves);
+    // the last query's partner has a row of zeros, and a weight that may be anything
+    for (int k = 0; panel.count % 2 == 1 && k < count; ++k)
+      tile.halves[k * kernel.panel + panel.count] = 0;
   };
   if (call_->d_value.data != nullptr) {
     narrow(block.weights);
@@ -273,9 +281,7 @@ bool HeadGradients::run_step(Block& block, std::size_t i, Range keys, std::int64
     QuerySum{kernel, panel, keys, hidden_if(lanes.query.finite)}.add(
         block.d_scores, lanes.query, p.dim, block.d_key + from * query_stride_);
   }
-  if (kernel.pairs != nullptr && call_->d_query.data != nullptr)
-    kernel.pairs->pack_weights(d_scores, count,
-                               block.d_score_pairs + (keys.begin - chunk_begin) / 2 * kernel.panel);
+  if (kernel.pairs != nullptr && !in_one_go) kernel.pairs->pack_weights(d_scores, count, pairs);
   return some_hidden;
 }
 
@@ -300,11 +306,18 @@ void HeadGradients::add_to_query(const Block& block, std::size_t i, Range keys, 
         block.d_score_pairs, block.keys.pairs + from / 2 * p.dim, (count + 1) / 2, p.dim,
         ones.data(), acc, hidden.data());
   }
-  if (kernel.pairs == nullptr)
-    return kernel.weighted_sum_values(block.d_scores.floats, rows.floats, rows.stride, count, p.dim,
-                                      nullptr, 0, acc);
-  kernel.pairs->weighted_sum_values(block.d_score_pairs, block.keys.pairs + from / 2 * p.dim,
-                                    (count + 1) / 2, p.dim, nullptr, 0, acc);
+  for (const Run& run : runs_of(kernel, panels_[i], keys)) {
+    const std::int64_t skipped = run.keys.begin - keys.begin;
+    const int run_count = static_cast<int>(run.keys.end - run.keys.begin);
+    if (kernel.pairs == nullptr)
+      kernel.weighted_sum_values(block.d_scores.floats + skipped * kernel.panel,
+                                 rows.floats + skipped * rows.stride, rows.stride, run_count, p.dim,
+                                 nullptr, run.first_lane, acc);
+    else
+      kernel.pairs->weighted_sum_values(block.d_score_pairs + skipped / 2 * kernel.panel,
+                                        block.keys.pairs + (from + skipped) / 2 * p.dim,
+                                        (run_count + 1) / 2, p.dim, nullptr, run.first_lane, acc);
+  }
 }
 
 // An entry for each key: sums over the queries, if any, are this block's own.

@@ -166,14 +166,20 @@ BlockRows load_block_rows(const kernels::Kernels& kernel, const Rows& from, std:
   return to;
 }
 
-void value_dots(const kernels::Kernels& kernel, const Problem& p, const PanelRows& d_out,
-                const KeyChunk& values, float* d_weights) {
-  const int count = static_cast<int>(values.range.end - values.range.begin);
-  if (values.floats != nullptr)
-    return kernel.query_dot_keys(d_out.packed, values.floats, values.stride, count, p.dim_v, 0,
-                                 d_weights);
-  kernel.pairs->query_dot_keys(reinterpret_cast<const Pair*>(d_out.packed), values.halves,
-                               values.stride, count, p.dim_v + p.dim_v % 2, 1, 0, d_weights);
+void value_dots(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                const PanelRows& d_out, const KeyChunk& values, float* d_weights) {
+  for (const Run& run : runs_of(kernel, panel, values.range)) {
+    const KeyChunk rows = values.part(run.keys);
+    const int count = static_cast<int>(run.keys.end - run.keys.begin);
+    float* const to = d_weights + (run.keys.begin - values.range.begin) * kernel.panel;
+    if (rows.floats != nullptr)
+      kernel.query_dot_keys(d_out.packed, rows.floats, rows.stride, count, p.dim_v, run.first_lane,
+                            to);
+    else
+      kernel.pairs->query_dot_keys(reinterpret_cast<const Pair*>(d_out.packed), rows.halves,
+                                   rows.stride, count, p.dim_v + p.dim_v % 2, 1, run.first_lane,
+                                   to);
+  }
 }
 
 void QuerySum::add(const GradientTile& tile, const PanelRows& rows, int dim, float* acc) const {

@@ -55,9 +55,9 @@ BlockRows load_block_rows(const kernels::Kernels& kernel, const Rows& from, std:
                           std::int64_t kv_head, Range range, int dim, bool with_pairs,
                           float* memory);
 
-// d_weights[k][lane] = Σ_d d_out[lane][d]·value[k][d]
-void value_dots(const kernels::Kernels& kernel, const Problem& p, const PanelRows& d_out,
-                const KeyChunk& values, float* d_weights);
+// d_weights[k][lane] = Σ_d d_out[lane][d]·value[k][d], but for lanes that see none of a run of keys.
+void value_dots(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                const PanelRows& d_out, const KeyChunk& values, float* d_weights);
 
 // A tile [key][lane] of weights or of scores' gradients, and what it is rounded to.
 struct GradientTile {

@@ -195,6 +195,7 @@ constexpr PairKernels pair_table() {
           .weighted_sum_values = weighted_sum_pairs,
           .weighted_sum_visible_values = weighted_sum_visible_pairs,
           .narrow = narrow,
+          .softmax_gradients = softmax_gradients_pairs,
           .weighted_sum_queries = weighted_sum_queries_pairs,
           .all_finite = all_finite_pairs};
 }

@@ -10,9 +10,77 @@
 namespace qkv::kernels {
 namespace {
 
+inline constexpr int kNarrowed = kPanelVecs > 1 ? 2 : 1;  // vectors that are rounded at a time
+
+inline void store_narrow(std::uint16_t* to, const Vec (&v)[kNarrowed]) {
+  if constexpr (kNarrowed == 2)
+    store_rounded(to, v[0], v[1]);
+  else
+    store_rounded_bfloat16(to, v[0]);
+}
+
 void narrow(const float* tile, int key_count, std::uint16_t* halves) {
-  for (int i = 0; i < key_count * kPanel; i += kLanes)
-    store_rounded_bfloat16(halves + i, load(tile + i));
+  for (int i = 0; i < key_count * kPanel; i += kNarrowed * kLanes) {
+    Vec v[kNarrowed];
+    QKV_UNROLL for (int j = 0; j < kNarrowed; ++j) v[j] = load(tile + i + j * kLanes);
+    store_narrow(halves + i, v);
+  }
+}
+
+// What softmax_gradients reads and writes, from some lane on.
+struct GradientLanes {
+  const float *scores, *d_weights;
+  Vec shift[kNarrowed], delta[kNarrowed];
+  std::uint16_t *weights, *d_scores;
+  Pair* d_score_pairs;
+};
+
+// kKeys neighbouring keys, one or two: as softmax_gradients of tile_backward.h, number by number.
+template <int kKeys>
+inline void gradients_of(const GradientLanes& lanes, int k) {
+  const Vec zero = set1(0.0f);
+  const Vec hidden = set1(-kInfinity);
+  Vec weight[kKeys * kNarrowed];
+  Vec d_score[2][kNarrowed];
+  QKV_UNROLL for (int i = 0; i < kKeys * kNarrowed; ++i) weight[i] =
+      sub(load(lanes.scores + (k + i / kNarrowed) * kPanel + i % kNarrowed * kLanes),
+          lanes.shift[i % kNarrowed]);
+  exp2_each(weight);
+  QKV_UNROLL for (int r = 0; r < 2; ++r) {
+    QKV_UNROLL for (int v = 0; v < kNarrowed; ++v) d_score[r][v] = zero;
+  }
+  QKV_UNROLL for (int r = 0; r < kKeys; ++r) {
+    const int at = (k + r) * kPanel;
+    Vec w[kNarrowed];
+    QKV_UNROLL for (int v = 0; v < kNarrowed; ++v) {
+      const Vec score = load(lanes.scores + at + v * kLanes);
+      w[v] = select(equal(score, hidden), zero, weight[r * kNarrowed + v]);
+      const Vec away = sub(load(lanes.d_weights + at + v * kLanes), lanes.delta[v]);
+      d_score[r][v] = select(equal(w[v], zero), zero, mul(w[v], away));
+    }
+    store_narrow(lanes.weights + at, w);
+    store_narrow(lanes.d_scores + at, d_score[r]);
+  }
+  QKV_UNROLL for (int v = 0; v < kNarrowed; ++v)
+      store_pairs(lanes.d_score_pairs + k / 2 * kPanel + v * kLanes,
+                  round_to_pairs(d_score[0][v], d_score[1][v]));
+}
+
+void softmax_gradients_pairs(const float* scores, const float* d_weights, int key_count,
+                             const float* shift, const float* delta, std::uint16_t* weights,
+                             std::uint16_t* d_scores, Pair* d_score_pairs) {
+  for (int first = 0; first < kPanel; first += kNarrowed * kLanes) {
+    GradientLanes lanes = {scores + first,   d_weights + first,    {}, {}, weights + first,
+                           d_scores + first, d_score_pairs + first};
+    QKV_UNROLL for (int v = 0; v < kNarrowed; ++v) {
+      const Vec from = load(shift + first + v * kLanes);
+      lanes.shift[v] = select(equal(from, set1(-kInfinity)), set1(0.0f), from);
+      lanes.delta[v] = load(delta + first + v * kLanes);
+    }
+    int k = 0;
+    for (; k + 2 <= key_count; k += 2) gradients_of<2>(lanes, k);
+    if (k < key_count) gradients_of<1>(lanes, k);
+  }
 }
 
 // acc[k][d] for kRows keys and kVecs vectors of dims, which rows and acc point at the first of.

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <vector>
 
 #include "kernels/pairs_scalar.h"
@@ -181,6 +182,36 @@ TEST(Pairs, SumsOfQueriesHaveTheTwinsBits) {
           ASSERT_EQ(got, expected) << keys << " keys, dim " << dim << ", " << count << " pairs";
         }
   });
+}
+
+// In one go as one after the other. Scores are hidden here and there, and NaN in a lane.
+TEST(Pairs, SoftmaxGradientsHaveTheBitsOfTheirSteps) {
+  for (const Kernels* floats : tables()) {
+    const PairKernels& kernel = *floats->pairs;
+    Random random(8);
+    for (const int keys : kSizes) {
+      const auto size = static_cast<std::size_t>(keys * kernel.panel);
+      std::vector<float> scores(size), d_weights(size);
+      std::vector<float> shift(static_cast<std::size_t>(kernel.panel)), delta(shift.size());
+      for (auto& x : scores) x = random.chance(0.2) ? -INFINITY : random.uniform(-140, 1);
+      for (auto& x : d_weights) x = random.normal();
+      for (auto& x : shift) x = random.chance(0.1) ? -INFINITY : random.normal();
+      for (auto& x : delta) x = random.normal();
+      scores[3] = d_weights[5] = NAN;
+      const auto pair_count = static_cast<std::size_t>((keys + 1) / 2 * kernel.panel);
+      Halves weights(size), d_scores(size), weights_twin(size), d_scores_twin(size);
+      std::vector<Pair> packed(pair_count), packed_twin(pair_count);
+      kernel.softmax_gradients(scores.data(), d_weights.data(), keys, shift.data(), delta.data(),
+                               weights.data(), d_scores.data(), packed.data());
+      floats->softmax_gradients(scores.data(), d_weights.data(), keys, shift.data(), delta.data());
+      kernel.narrow(scores.data(), keys, weights_twin.data());
+      kernel.narrow(d_weights.data(), keys, d_scores_twin.data());
+      kernel.pack_weights(d_weights.data(), keys, packed_twin.data());
+      ASSERT_EQ(weights, weights_twin) << keys << " keys";
+      ASSERT_EQ(d_scores, d_scores_twin) << keys << " keys";
+      ASSERT_EQ(packed, packed_twin) << keys << " keys";
+    }
+  }
 }
 
 TEST(Pairs, FindsWhatIsNotFinite) {
