@@ -16,11 +16,6 @@ constexpr float kLog2e = 1.4426950408889634f;
 constexpr std::int64_t kBlockFloats = 262144;  // 1 MiB: keys, values and their gradients
 constexpr std::int64_t kMaxBlock = 512;
 
-// Keys whose scores are worked on together, where products multiply pairs: the tiles of scores and gradients stay in the
-// nearest cache.
-constexpr std::int64_t kPairStep = 64;
-static_assert(kChunk % kPairStep == 0);
-
 // Σ_d a[d]·b[d] in fp64: products are exact, and eight sums run side by side.
 double dot(const float* a, const float* b, int dim) {
   std::array<double, 8> sum{};
@@ -40,7 +35,7 @@ struct HeadGradients::Block {
   BlockRows keys, values;
   float *d_key, *d_value;          // [key][d, padded]
   GradientTile weights, d_scores;  // [key][lane] of one panel
-  kernels::Pair* d_score_pairs;    // [key/2][lane] of d_scores, of a chunk
+  kernels::Pair* d_score_pairs;    // [key/2][lane] of d_scores
   float* capped;                   // [key][lane] of one panel
   std::array<double, kMaxBlock> bias_columns{};
 };
@@ -210,18 +205,6 @@ void HeadGradients::run_panel(Block& block, std::size_t i, bool shared) {
 }
 
 void HeadGradients::run_chunk(Block& block, std::size_t i, Range keys, bool shared) {
-  const std::int64_t step = call_->kernel.pairs != nullptr ? kPairStep : kChunk;
-  bool some_hidden = false;
-  for (std::int64_t k = keys.begin; k < keys.end; k += step)
-    some_hidden |= run_step(block, i, {k, std::min(k + step, keys.end)}, keys.begin, shared);
-  if (call_->d_query.data == nullptr) return;
-  if (shared) take_turn(i, block.index);
-  add_to_query(block, i, keys, some_hidden);
-}
-
-// The scores of some keys of a chunk, their gradients, and what the keys and values receive. Returns whether a pair may be hidden.
-bool HeadGradients::run_step(Block& block, std::size_t i, Range keys, std::int64_t chunk_begin,
-                             bool shared) {
   const Problem& p = call_->problem;
   const kernels::Kernels& kernel = call_->kernel;
   const Panel& panel = panels_[i];
@@ -239,7 +222,6 @@ bool HeadGradients::run_step(Block& block, std::size_t i, Range keys, std::int64
   if (leave_out) find_hidden(p, panel, keys, hidden);
   const auto hidden_if = [&](bool finite) { return leave_out && !finite ? &hidden : nullptr; };
 
-  kernels::Pair* const pairs = block.d_score_pairs + (keys.begin - chunk_begin) / 2 * kernel.panel;
   const bool in_one_go = kernel.pairs != nullptr && call_->needs_scores() &&
                          call_->d_bias.data == nullptr && p.softcap == 0;
   if (call_->needs_scores())
@@ -247,7 +229,7 @@ bool HeadGradients::run_step(Block& block, std::size_t i, Range keys, std::int64
   if (in_one_go) {
     kernel.pairs->softmax_gradients(weights, d_scores, count, lanes.shift.data(),
                                     lanes.delta.data(), block.weights.halves, block.d_scores.halves,
-                                    pairs);
+                                    block.d_score_pairs);
   } else if (call_->needs_scores()) {
     kernel.softmax_gradients(weights, d_scores, count, lanes.shift.data(), lanes.delta.data());
   } else {
@@ -267,7 +249,7 @@ bool HeadGradients::run_step(Block& block, std::size_t i, Range keys, std::int64
     QuerySum{kernel, panel, keys, hidden_if(lanes.d_out.finite)}.add(
         block.weights, lanes.d_out, p.dim_v, block.d_value + from * d_out_stride_);
   }
-  if (!call_->needs_scores()) return some_hidden;
+  if (!call_->needs_scores()) return;
 
   const bool bias_rows = call_->d_bias.data != nullptr && call_->d_bias.one_key;
   if (call_->d_bias.data != nullptr && !bias_rows) add_bias_columns(block, panel, keys);
@@ -281,8 +263,11 @@ bool HeadGradients::run_step(Block& block, std::size_t i, Range keys, std::int64
     QuerySum{kernel, panel, keys, hidden_if(lanes.query.finite)}.add(
         block.d_scores, lanes.query, p.dim, block.d_key + from * query_stride_);
   }
-  if (kernel.pairs != nullptr && !in_one_go) kernel.pairs->pack_weights(d_scores, count, pairs);
-  return some_hidden;
+  if (call_->d_query.data == nullptr) return;
+  if (kernel.pairs != nullptr && !in_one_go)
+    kernel.pairs->pack_weights(d_scores, count, block.d_score_pairs);
+  if (shared) take_turn(i, block.index);
+  add_to_query(block, i, keys, some_hidden);
 }
 
 // d_query[d][lane] += Σ_k d_score[k][lane]·key[k][d]

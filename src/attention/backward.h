@@ -81,7 +81,6 @@ class HeadGradients {
   };
   void run_panel(Block& block, std::size_t i, bool shared);
   void run_chunk(Block& block, std::size_t i, Range keys, bool shared);
-  bool run_step(Block& block, std::size_t i, Range keys, std::int64_t chunk_begin, bool shared);
   void add_bias_columns(Block& block, const Panel& panel, Range keys) const;
   void add_bias_rows(const Block& block, std::size_t i, Range keys);
   void add_to_query(const Block& block, std::size_t i, Range keys, bool some_hidden);
