@@ -27,60 +27,67 @@ void narrow(const float* tile, int key_count, std::uint16_t* halves) {
   }
 }
 
-// What softmax_gradients reads and writes, from some lane on.
+// Where softmax_gradients reads and writes kKeys neighbouring keys, from some lane on.
 struct GradientLanes {
   const float *scores, *d_weights;
-  Vec shift[kNarrowed], delta[kNarrowed];
+  const float *shift, *delta;
   std::uint16_t *weights, *d_scores;
   Pair* d_score_pairs;
 };
 
-// kKeys neighbouring keys, one or two: as softmax_gradients of tile_backward.h, number by number.
+// As softmax_gradients of tile_backward.h, number by number, where shift is never −inf; kKeys is one or two.
 template <int kKeys>
-inline void gradients_of(const GradientLanes& lanes, int k) {
+inline void gradients_of(const GradientLanes& lanes) {
   const Vec zero = set1(0.0f);
   const Vec hidden = set1(-kInfinity);
+  Vec score[kKeys * kNarrowed];
   Vec weight[kKeys * kNarrowed];
   Vec d_score[2][kNarrowed];
-  QKV_UNROLL for (int i = 0; i < kKeys * kNarrowed; ++i) weight[i] =
-      sub(load(lanes.scores + (k + i / kNarrowed) * kPanel + i % kNarrowed * kLanes),
-          lanes.shift[i % kNarrowed]);
+  QKV_UNROLL for (int i = 0; i < kKeys * kNarrowed; ++i) {
+    score[i] = load(lanes.scores + i / kNarrowed * kPanel + i % kNarrowed * kLanes);
+    weight[i] = sub(score[i], load(lanes.shift + i % kNarrowed * kLanes));
+  }
   exp2_each(weight);
   QKV_UNROLL for (int r = 0; r < 2; ++r) {
     QKV_UNROLL for (int v = 0; v < kNarrowed; ++v) d_score[r][v] = zero;
   }
   QKV_UNROLL for (int r = 0; r < kKeys; ++r) {
-    const int at = (k + r) * kPanel;
     Vec w[kNarrowed];
     QKV_UNROLL for (int v = 0; v < kNarrowed; ++v) {
-      const Vec score = load(lanes.scores + at + v * kLanes);
-      w[v] = select(equal(score, hidden), zero, weight[r * kNarrowed + v]);
-      const Vec away = sub(load(lanes.d_weights + at + v * kLanes), lanes.delta[v]);
+      w[v] = select(equal(score[r * kNarrowed + v], hidden), zero, weight[r * kNarrowed + v]);
+      const Vec away =
+          sub(load(lanes.d_weights + r * kPanel + v * kLanes), load(lanes.delta + v * kLanes));
       d_score[r][v] = select(equal(w[v], zero), zero, mul(w[v], away));
     }
-    store_narrow(lanes.weights + at, w);
-    store_narrow(lanes.d_scores + at, d_score[r]);
+    store_narrow(lanes.weights + r * kPanel, w);
+    store_narrow(lanes.d_scores + r * kPanel, d_score[r]);
   }
   QKV_UNROLL for (int v = 0; v < kNarrowed; ++v)
-      store_pairs(lanes.d_score_pairs + k / 2 * kPanel + v * kLanes,
-                  round_to_pairs(d_score[0][v], d_score[1][v]));
+      store_pairs(lanes.d_score_pairs + v * kLanes, round_to_pairs(d_score[0][v], d_score[1][v]));
 }
 
 void softmax_gradients_pairs(const float* scores, const float* d_weights, int key_count,
                              const float* shift, const float* delta, std::uint16_t* weights,
                              std::uint16_t* d_scores, Pair* d_score_pairs) {
-  for (int first = 0; first < kPanel; first += kNarrowed * kLanes) {
-    GradientLanes lanes = {scores + first,   d_weights + first,    {}, {}, weights + first,
-                           d_scores + first, d_score_pairs + first};
-    QKV_UNROLL for (int v = 0; v < kNarrowed; ++v) {
-      const Vec from = load(shift + first + v * kLanes);
-      lanes.shift[v] = select(equal(from, set1(-kInfinity)), set1(0.0f), from);
-      lanes.delta[v] = load(delta + first + v * kLanes);
-    }
-    int k = 0;
-    for (; k + 2 <= key_count; k += 2) gradients_of<2>(lanes, k);
-    if (k < key_count) gradients_of<1>(lanes, k);
+  alignas(64) float safe[kPanel];
+  for (int v = 0; v < kPanel; v += kLanes) {
+    const Vec from = load(shift + v);
+    store(safe + v, select(equal(from, set1(-kInfinity)), set1(0.0f), from));
   }
+  const auto at = [&](int k, int v) {
+    const int i = k * kPanel + v;
+    return GradientLanes{scores + i,
+                         d_weights + i,
+                         safe + v,
+                         delta + v,
+                         weights + i,
+                         d_scores + i,
+                         d_score_pairs + k / 2 * kPanel + v};
+  };
+  int k = 0;
+  for (; k + 2 <= key_count; k += 2)
+    for (int v = 0; v < kPanel; v += kNarrowed * kLanes) gradients_of<2>(at(k, v));
+  for (int v = 0; k < key_count && v < kPanel; v += kNarrowed * kLanes) gradients_of<1>(at(k, v));
 }
 
 // acc[k][d] for kRows keys and kVecs vectors of dims, which rows and acc point at the first of.
