@@ -10,7 +10,7 @@
 // Five products for each panel of queries and block of keys, while both tiles are in cache. Every number of a gradient is one
 // chain: of d_query over its keys in order, of d_key and d_value over their queries in order (head by head of the group). A
 // hidden pair adds fma(0, x, sum) = sum, or is left out where x is not finite. So neither blocks, panels nor threads show
-// in the bits.
+// in the bits. Where products multiply bfloat16 in pairs (backward_products.h), panels and blocks hold whole pairs.
 #pragma once
 
 #include <array>

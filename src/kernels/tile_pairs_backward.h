@@ -108,6 +108,7 @@ inline void query_pairs_tile(const std::uint16_t* weights, const Pair* rows,
       QKV_UNROLL for (int v = 0; v < kVecs; ++v) sum[r][v] = dot(sum[r][v], x, row[v]);
     }
   }
+  // places of sums are worked out again: kept from the loads, they would be more than the registers hold
   __asm__("" : "+r"(acc));
   QKV_UNROLL for (int r = 0; r < kRows; ++r) {
     QKV_UNROLL for (int v = 0; v < kVecs; ++v) store(acc + r * acc_stride + v * kLanes, sum[r][v]);
