@@ -297,11 +297,12 @@ void HeadGradients::add_to_query(const Block& block, std::size_t i, Range keys, 
     if (kernel.pairs == nullptr)
       kernel.weighted_sum_values(block.d_scores.floats + skipped * kernel.panel,
                                  rows.floats + skipped * rows.stride, rows.stride, run_count, p.dim,
-                                 nullptr, run.first_lane, acc);
+                                 nullptr, run.first_lane, acc, false);
     else
       kernel.pairs->weighted_sum_values(block.d_score_pairs + skipped / 2 * kernel.panel,
                                         block.keys.pairs + (from + skipped) / 2 * p.dim,
-                                        (run_count + 1) / 2, p.dim, nullptr, run.first_lane, acc);
+                                        (run_count + 1) / 2, p.dim, nullptr, run.first_lane, acc,
+                                        false);
   }
 }
 

@@ -174,11 +174,11 @@ void value_dots(const kernels::Kernels& kernel, const Problem& p, const Panel& p
     float* const to = d_weights + (run.keys.begin - values.range.begin) * kernel.panel;
     if (rows.floats != nullptr)
       kernel.query_dot_keys(d_out.packed, rows.floats, rows.stride, count, p.dim_v, run.first_lane,
-                            to);
+                            to, nullptr);
     else
       kernel.pairs->query_dot_keys(reinterpret_cast<const Pair*>(d_out.packed), rows.halves,
-                                   rows.stride, count, p.dim_v + p.dim_v % 2, 1, run.first_lane,
-                                   to);
+                                   rows.stride, count, p.dim_v + p.dim_v % 2, 1, run.first_lane, to,
+                                   nullptr);
   }
 }
 

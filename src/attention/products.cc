@@ -110,7 +110,6 @@ ValueChunk load_values(const kernels::Kernels& kernel, const Problem& p, std::in
                                     behind(scratch, chunk_floats(p.dim_v)));
     const int count = static_cast<int>(keys.end - keys.begin);
     kernel.pairs->pack_values(rows.data, rows.stride, count, p.dim_v, pairs);
-    chunk.finite = kernel.pairs->all_finite(rows.data, rows.stride, count, p.dim_v);
     chunk.pairs = pairs;
     return chunk;
   }
@@ -123,7 +122,9 @@ ValueChunk load_values(const kernels::Kernels& kernel, const Problem& p, std::in
 
 bool is_finite(const kernels::Kernels& kernel, const ValueChunk& values) {
   const int count = static_cast<int>(values.range.end - values.range.begin);
-  if (values.pairs != nullptr) return values.finite;
+  if (values.pairs != nullptr)  // two rows of bfloat16 lie interleaved in one of pairs
+    return kernel.pairs->all_finite(reinterpret_cast<const std::uint16_t*>(values.pairs),
+                                    std::int64_t{2} * values.dim, (count + 1) / 2, 2 * values.dim);
   return kernel.all_finite(values.floats, values.stride, count, values.dim) &&
          (values.scale == nullptr || kernel.all_finite(values.scale, 1, count, 1));
 }

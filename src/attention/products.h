@@ -38,7 +38,6 @@ struct ValueChunk {
   const kernels::Pair* pairs = nullptr;
   int dim = 0;
   const float* scale = nullptr;  // of each int8 value; null for the other types
-  bool finite = true;            // of pairs: whether none is Inf or NaN
 
   ValueChunk part(Range keys) const;
 };
