@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "attention/decode.h"
@@ -32,10 +33,11 @@ struct Call {
 
 // Forward for one block of rows and, if a recorder is given, its trace.
 void run_rows(const Call& call, std::int64_t b, std::int64_t h, std::int64_t first, int count,
-              const TraceRecorder* recorder, TraceRecorder::Sums* sums) {
+              const TraceRecorder* recorder = nullptr, TraceRecorder::Sums* sums = nullptr,
+              const PackedValues* values = nullptr) {
   const Problem& p = call.problem;
   const bool with_log = recorder != nullptr || call.output.lse.data() != nullptr;
-  const RowBlock block{call.kernel, p, b, h, first, count, with_log};
+  const RowBlock block{call.kernel, p, b, h, first, count, with_log, values};
   const int width = call.kernel.panel;
   std::array<Panel, kMaxPanels> panels;
   std::array<PanelResult, kMaxPanels> results;
@@ -114,8 +116,7 @@ void run(const Call& call, int threads) {
   parallel_for(threads, pieces.count(), [&](std::int64_t task) {
     const Pieces::Piece at = pieces[task];
     const std::int64_t first = at.piece * rows;
-    run_rows(call, at.b, at.h, first, static_cast<int>(std::min(rows, p.queries_of(at.b) - first)),
-             nullptr, nullptr);
+    run_rows(call, at.b, at.h, first, static_cast<int>(std::min(rows, p.queries_of(at.b) - first)));
   });
 }
 
@@ -150,7 +151,10 @@ void attention_traced(const Problem& p, const AttentionOptions& options,
     const auto [b, h, group] = pieces[task];
     const TraceCut& cut = recorder.cut(b);
     const Range units = cut.units_of(group);
-    TraceRecorder::Sums sums;
+    TraceRecorder::Sums sums = recorder.begin_group(b);
+    // rows are fewer at a time than without a trace: values would be packed more often
+    std::optional<PackedValues> values;
+    if (!rows.are_long) values.emplace(call.kernel, p, b, p.kv_head(h));
     for (std::int64_t unit = units.begin; unit < units.end; ++unit) {
       const std::int64_t begin = unit * cut.unit;
       const std::int64_t end = std::min(begin + cut.unit, p.queries_of(b));
@@ -164,13 +168,13 @@ void attention_traced(const Problem& p, const AttentionOptions& options,
                               : call.output.lse.data() + p.row_index(b, h, first),
                           recorder, sums);
         else
-          run_rows(call, b, h, first, count, &recorder, &sums);
+          run_rows(call, b, h, first, count, &recorder, &sums,
+                   values->empty() ? nullptr : &*values);
       }
       recorder.end_unit(b, h, sums);
     }
-    recorder.end_group(b, h, group, sums);
+    recorder.end_group(b, h, group, std::move(sums));
   });
-  recorder.finish();
 }
 
 void attention(const TensorView& query, const TensorView& key, const TensorView& value,

@@ -186,7 +186,8 @@ void add_stretch(const RowBlock& block, const Panel* panels, const float* packed
     if (seen.begin >= seen.end) continue;
     const KeyChunk key_chunk = load_keys(kernel, p, block.batch, kv_head, seen, key_scratch);
     const ValueChunk value_chunk =
-        load_values(kernel, p, block.batch, kv_head, seen, value_scratch);
+        block.values != nullptr ? block.values->chunk(seen)
+                                : load_values(kernel, p, block.batch, kv_head, seen, value_scratch);
     for (std::size_t i = 0; i < static_cast<std::size_t>(panel_count); ++i) {
       const Range here = panels[i].keys_in(chunk);
       if (here.begin < here.end)

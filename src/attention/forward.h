@@ -44,7 +44,8 @@ struct RowBlock {
   const Problem& problem;
   std::int64_t batch, head, first;
   int count;
-  bool with_log;  // whether log2_sum of the results is wanted
+  bool with_log;                         // whether log2_sum of the results is wanted
+  const PackedValues* values = nullptr;  // of the head; null: packed chunk by chunk
 
   int panels() const { return (count + kernel.panel - 1) / kernel.panel; }
 };

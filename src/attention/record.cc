@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -26,6 +27,17 @@ constexpr int kMaxSlots = 16;
 int slots_for(int top) { return top <= 4 ? 4 : top <= 8 ? 8 : kMaxSlots; }
 
 std::int64_t groups_of(Range keys) { return (keys.end - keys.begin + kGroup - 1) / kGroup; }
+// In a fixed order: eight chains, as one would wait for each addition.
+double sum_of(const float* numbers, std::int64_t count) {
+  std::array<double, kGroup> sums{};
+  std::int64_t i = 0;
+  for (; i + kGroup <= count; i += kGroup)
+    for (std::int64_t j = 0; j < kGroup; ++j)
+      sums[static_cast<std::size_t>(j)] += static_cast<double>(numbers[i + j]);
+  for (; i < count; ++i) sums[0] += static_cast<double>(numbers[i]);
+  return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+}
+
 std::int64_t blocks_of(std::int64_t tokens, std::int64_t block) {
   return (tokens + block - 1) / block;
 }
@@ -77,7 +89,6 @@ TraceRecorder::TraceRecorder(const Problem& p, const TraceOptions& options, Trac
   const auto rows = static_cast<std::size_t>(p.row_count());
   const auto top = static_cast<std::size_t>(options.top);
   const auto keys = static_cast<std::size_t>(p.column_count());
-  trace = Trace{};
   trace.batch = p.batch;
   trace.heads = p.heads;
   trace.queries = p.queries;
@@ -90,32 +101,39 @@ TraceRecorder::TraceRecorder(const Problem& p, const TraceOptions& options, Trac
   trace.remainder.assign(rows, 0);
   trace.top_keys.assign(rows * top, -1);
   trace.top_weights.assign(rows * top, 0);
-  if (options.received) {
-    trace.received.assign(keys, 0);
-    trace.visible.assign(keys, 0);
-    group_received_.resize(static_cast<std::size_t>(p.batch * p.heads * kMaxGroups));
-    group_visible_.resize(group_received_.size());
-  }
+  trace.received.assign(options.received ? keys : 0, 0);
+  trace.visible.assign(options.received ? keys : 0, 0);
+  if (options.received) waiting_.resize(static_cast<std::size_t>(p.batch * p.heads));
   if (options.block > 0) {
     query_blocks_ = blocks_of(p.queries, options.block);
     key_blocks_ = blocks_of(p.keys, options.block);
-    const auto blocks = static_cast<std::size_t>(p.batch * p.heads * query_blocks_ * key_blocks_);
-    trace.block_mass.assign(blocks, 0);
-    trace.block_max.assign(blocks, 0);
   }
+  const auto blocks = static_cast<std::size_t>(p.batch * p.heads * query_blocks_ * key_blocks_);
+  trace.block_mass.assign(blocks, 0);
+  trace.block_max.assign(blocks, 0);
+}
+
+TraceRecorder::Sums TraceRecorder::begin_group(std::int64_t b) {
+  Sums sums;
+  if (!options_.received) return sums;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!spare_.empty()) {
+      sums = std::move(spare_.back());
+      spare_.pop_back();
+    }
+  }
+  sums.received.assign(static_cast<std::size_t>(p_.keys_of(b)), 0);
+  sums.visible.assign(static_cast<std::size_t>(p_.keys_of(b)) + 1, 0);
+  return sums;
 }
 
 void TraceRecorder::begin_unit(std::int64_t b, std::int64_t first_query, Sums& sums) const {
-  if (options_.received && sums.received.empty()) {
-    sums.received.assign(static_cast<std::size_t>(p_.keys_of(b)), 0);
-    sums.visible.assign(static_cast<std::size_t>(p_.keys_of(b)) + 1, 0);
-  }
-  if (options_.block > 0) {
-    sums.first_query_block = first_query / options_.block;
-    const std::int64_t blocks =
-        blocks_of(std::min(cut(b).unit, p_.queries_of(b) - first_query), options_.block);
-    sums.block_mass.assign(static_cast<std::size_t>(blocks * key_blocks_), 0);
-  }
+  if (options_.block == 0) return;
+  sums.first_query_block = first_query / options_.block;
+  const std::int64_t blocks =
+      blocks_of(std::min(cut(b).unit, p_.queries_of(b) - first_query), options_.block);
+  sums.block_mass.assign(static_cast<std::size_t>(blocks * key_blocks_), 0);
 }
 
 std::int64_t TraceRecorder::strip_floats(std::int64_t keys, int width) {
@@ -198,14 +216,16 @@ void TraceRecorder::make_safe(const Weighed& w) const {
   }
 }
 
+// From the last chunk back: the first ones may have left the second cache, and would drive the others out.
 void TraceRecorder::weigh(const Weighed& w) const {
   const int width = w.kernel.panel;
-  const std::int64_t end = w.keys.begin + groups_of(w.keys) * kGroup;
-  for (std::int64_t k = w.keys.begin, next = 0; k < end; k = next) {
-    next = std::min(k - k % kChunk + kChunk, end);
+  std::int64_t end = w.keys.begin + groups_of(w.keys) * kGroup;
+  while (end > w.keys.begin) {
+    const std::int64_t k = std::max((end - 1) / kChunk * kChunk, w.keys.begin);
     const std::int64_t at = k - w.keys.begin;
-    w.kernel.weigh_keys(w.strip.at(k, width), static_cast<int>(next - k), w.strip.max_at(k, width),
+    w.kernel.weigh_keys(w.strip.at(k, width), static_cast<int>(end - k), w.strip.max_at(k, width),
                         w.largest + at / kGroup * width, w.mass + at);
+    end = k;
   }
 }
 
@@ -242,9 +262,7 @@ void TraceRecorder::add_blocks(const Weighed& w, Sums& sums) const {
   float* const largest = block_max_of(w.panel, query_block);
   for (std::int64_t k = w.keys.begin, next = 0; k < w.keys.end; k = next) {
     next = std::min(k - k % block + block, w.keys.end);
-    double sum = 0;
-    for (std::int64_t i = k; i < next; ++i) sum += static_cast<double>(w.mass[i - w.keys.begin]);
-    mass[k / block] += sum;
+    mass[k / block] += sum_of(w.mass + (k - w.keys.begin), next - k);
     const std::int64_t group = (k - w.keys.begin) / kGroup;
     const std::int64_t numbers = (groups_of({w.keys.begin, next}) - group) * width;
     largest[k / block] = std::max(
@@ -282,12 +300,21 @@ void TraceRecorder::find_top(const Weighed& w, const TopLists& top) const {
                      static_cast<int>(w.keys.begin % kChunk), w.largest,
                      static_cast<int>(groups_of(w.keys)), slots_for(options_.top), weights.data(),
                      keys.data());
-  for (int lane = 0; lane < w.panel.count; ++lane)
+  for (int lane = 0; lane < w.panel.count; ++lane) {
+    const std::size_t row = static_cast<std::size_t>(lane) * top.top;
+    const bool first = top.keys[row] < 0;  // a list that is empty takes this one as it is
     for (std::size_t t = 0; t < top.top; ++t) {
       const std::size_t i = t * static_cast<std::size_t>(width) + static_cast<std::size_t>(lane);
       if (keys[i] < 0) break;
-      top.offer(lane, weights[i], static_cast<std::int32_t>(w.keys.begin) + keys[i]);
+      const auto key = static_cast<std::int32_t>(w.keys.begin) + keys[i];
+      if (!first) {
+        top.offer(lane, weights[i], key);
+        continue;
+      }
+      top.weights[row + t] = weights[i];
+      top.keys[row + t] = key;
     }
+  }
 }
 
 // Chunk by chunk, so that the lanes share cache lines.
@@ -342,34 +369,29 @@ void TraceRecorder::end_unit(std::int64_t b, std::int64_t h, Sums& sums) const {
     mass[i] = static_cast<float>(sums.block_mass[i]);
 }
 
-std::size_t TraceRecorder::group_index(std::int64_t b, std::int64_t h, std::int64_t group) const {
-  return static_cast<std::size_t>((b * p_.heads + h) * kMaxGroups + group);
-}
-
-void TraceRecorder::end_group(std::int64_t b, std::int64_t h, std::int64_t group, Sums& sums) {
+void TraceRecorder::end_group(std::int64_t b, std::int64_t h, std::int64_t group, Sums sums) {
   if (!options_.received) return;
   if (by_ranges_) std::partial_sum(sums.visible.begin(), sums.visible.end(), sums.visible.begin());
-  group_received_[group_index(b, h, group)] = std::move(sums.received);
-  group_visible_[group_index(b, h, group)] = std::move(sums.visible);
-}
-
-void TraceRecorder::finish() {
-  if (!options_.received) return;
-  for (std::int64_t b = 0; b < p_.batch; ++b) {
-    const auto keys = static_cast<std::size_t>(p_.keys_of(b));
-    for (std::int64_t h = 0; h < p_.heads && cut(b).groups > 0; ++h) {
-      const auto column = static_cast<std::size_t>(p_.column_index(b, h, 0));
-      std::vector<double> mass = std::move(group_received_[group_index(b, h, 0)]);
-      for (std::int64_t g = 0; g < cut(b).groups; ++g) {
-        const std::vector<double>& more = group_received_[group_index(b, h, g)];
-        const std::vector<std::int32_t>& seen = group_visible_[group_index(b, h, g)];
-        for (std::size_t k = 0; k < keys; ++k) trace_.visible[column + k] += seen[k];
-        for (std::size_t k = 0; g > 0 && k < keys; ++k) mass[k] += more[k];
-      }
-      for (std::size_t k = 0; k < keys; ++k)
-        trace_.received[column + k] = static_cast<float>(mass[k]);
-    }
+  const auto groups = static_cast<std::size_t>(cut(b).groups);
+  std::vector<Sums> all;
+  {
+    const std::lock_guard lock(mutex_);
+    Head& head = waiting_[static_cast<std::size_t>(b * p_.heads + h)];
+    head.groups.resize(groups);
+    head.groups[static_cast<std::size_t>(group)] = std::move(sums);
+    if (++head.done < groups) return;
+    all = std::move(head.groups);
   }
+  const auto column = static_cast<std::size_t>(p_.column_index(b, h, 0));
+  std::vector<double>& mass = all.front().received;
+  for (std::size_t g = 0; g < groups; ++g) {
+    for (std::size_t k = 0; k < mass.size(); ++k) trace_.visible[column + k] += all[g].visible[k];
+    for (std::size_t k = 0; g > 0 && k < mass.size(); ++k) mass[k] += all[g].received[k];
+  }
+  for (std::size_t k = 0; k < mass.size(); ++k)
+    trace_.received[column + k] = static_cast<float>(mass[k]);
+  const std::lock_guard lock(mutex_);
+  std::move(all.begin(), all.end(), std::back_inserter(spare_));
 }
 
 }  // namespace qkv

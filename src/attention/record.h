@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <vector>
 
 #include "attention/forward.h"
@@ -56,6 +57,7 @@ class TraceRecorder {
     std::vector<double> block_mass;  // [query blocks of a unit, key blocks]
     std::int64_t first_query_block = 0;
   };
+  Sums begin_group(std::int64_t b);
   void begin_unit(std::int64_t b, std::int64_t first_query, Sums& sums) const;
   // Log-sum-exp, maximum and entropy alone need no weights.
   bool reads_weights() const { return options_.top > 0 || options_.received || options_.block > 0; }
@@ -98,9 +100,8 @@ class TraceRecorder {
   // The rows' own lists.
   TopLists top_of(const Panel& panel) const;
   void end_unit(std::int64_t b, std::int64_t h, Sums& sums) const;
-  void end_group(std::int64_t b, std::int64_t h, std::int64_t group, Sums& sums);
-  // Adds up the groups, in order.
-  void finish();
+  // The last of a head's groups adds them all up, in order.
+  void end_group(std::int64_t b, std::int64_t h, std::int64_t group, Sums sums);
 
  private:
   void make_safe(const Weighed& w) const;
@@ -116,7 +117,6 @@ class TraceRecorder {
     return trace_.block_max.data() +
            ((panel.batch * p_.heads + panel.head) * query_blocks_ + query_block) * key_blocks_;
   }
-  std::size_t group_index(std::int64_t b, std::int64_t h, std::int64_t group) const;
   std::size_t row_index(const Panel& panel, int lane) const {
     return static_cast<std::size_t>(p_.row_index(panel.batch, panel.head, panel.first + lane));
   }
@@ -127,8 +127,15 @@ class TraceRecorder {
   bool by_ranges_;              // neither mask nor bias hides a key
   std::vector<TraceCut> cuts_;  // [B]
   std::int64_t query_blocks_ = 0, key_blocks_ = 0;
-  std::vector<std::vector<double>> group_received_;  // [B·H·kMaxGroups][keys of b]
-  std::vector<std::vector<std::int32_t>> group_visible_;
+
+  // Groups that wait for the others of their head, and memory of those that are done.
+  struct Head {
+    std::vector<Sums> groups;
+    std::size_t done = 0;
+  };
+  std::mutex mutex_;
+  std::vector<Head> waiting_;  // [B·H]
+  std::vector<Sums> spare_;
 };
 
 }  // namespace qkv
