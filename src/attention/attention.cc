@@ -154,7 +154,10 @@ void attention_traced(const Problem& p, const AttentionOptions& options,
     TraceRecorder::Sums sums = recorder.begin_group(b);
     // rows are fewer at a time than without a trace: values would be packed more often
     std::optional<PackedValues> values;
-    if (!rows.are_long) values.emplace(call.kernel, p, b, p.kv_head(h));
+    if (!rows.are_long)
+      values.emplace(
+          call.kernel, p, b, p.kv_head(h),
+          Range{units.begin * cut.unit, std::min(units.end * cut.unit, p.queries_of(b))});
     for (std::int64_t unit = units.begin; unit < units.end; ++unit) {
       const std::int64_t begin = unit * cut.unit;
       const std::int64_t end = std::min(begin + cut.unit, p.queries_of(b));

@@ -121,20 +121,28 @@ ValueChunk load_values(const kernels::Kernels& kernel, const Problem& p, std::in
 }
 
 PackedValues::PackedValues(const kernels::Kernels& kernel, const Problem& p, std::int64_t b,
-                           std::int64_t kv_head)
-    : dim_(p.dim_v) {
+                           std::int64_t kv_head, Range queries)
+    : dim_(p.dim_v), first_(0) {
   constexpr std::int64_t kMostBytes = std::int64_t{4} << 20;
-  const std::int64_t keys = p.keys_of(b);
-  if (!values_in_pairs(kernel, p) || keys * dim_ * 2 > kMostBytes) return;
-  const std::int64_t chunk_size = std::int64_t{kernels::kMaxChunk / 2} * dim_;
-  const std::int64_t chunks = (keys + kernels::kMaxChunk - 1) / kernels::kMaxChunk;
+  if (!values_in_pairs(kernel, p)) return;
+  Range keys = {p.keys_of(b), 0};
+  for (std::int64_t q = queries.begin; q < queries.end; ++q) {
+    const Range seen = p.visible(b, q);
+    if (seen.begin < seen.end)
+      keys = {std::min(keys.begin, seen.begin), std::max(keys.end, seen.end)};
+  }
+  constexpr std::int64_t kChunk = kernels::kMaxChunk;
+  first_ = keys.begin - keys.begin % kChunk;
+  const std::int64_t chunks = (keys.end - first_ + kChunk - 1) / kChunk;
+  const std::int64_t chunk_size = kChunk / 2 * dim_;
+  if (chunks <= 0 || chunks * chunk_size * 4 > kMostBytes) return;
   // behind the last, what loading a chunk may need
   float* const memory =
       thread_scratch(ScratchUse::values)
           .floats(static_cast<std::size_t>(chunks * chunk_size) + value_scratch_floats(kernel, p));
   for (std::int64_t c = 0; c < chunks; ++c) {
-    const std::int64_t first = c * kernels::kMaxChunk;
-    load_values(kernel, p, b, kv_head, {first, std::min(first + kernels::kMaxChunk, keys)},
+    const std::int64_t first = first_ + c * kChunk;
+    load_values(kernel, p, b, kv_head, {first, std::min(first + kChunk, p.keys_of(b))},
                 memory + c * chunk_size);
   }
   pairs_ = reinterpret_cast<const kernels::Pair*>(memory);
@@ -144,7 +152,7 @@ ValueChunk PackedValues::chunk(Range keys) const {
   ValueChunk chunk;
   chunk.range = keys;
   chunk.dim = dim_;
-  chunk.pairs = pairs_ + keys.begin / 2 * dim_;
+  chunk.pairs = pairs_ + (keys.begin - first_) / 2 * dim_;
   return chunk;
 }
 
