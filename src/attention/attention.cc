@@ -61,12 +61,14 @@ void run_rows(const Call& call, std::int64_t b, std::int64_t h, std::int64_t fir
   if (recorder != nullptr) recorder->add_rows(block, panels.data(), results.data(), strips, *sums);
 }
 
-// Rows of one task: a whole block, or fewer when there would be too few tasks to share.
+// Rows of one task: a whole block, or fewer when there would be too few tasks to share: the last one leaves the other threads
+// waiting.
 std::int64_t rows_per_task(const Problem& p, int width, int threads) {
+  constexpr std::int64_t kTasksEach = 8;
   std::int64_t rows = kRowBlock;
   const auto tasks = [&] { return p.batch * p.heads * ((p.queries + rows - 1) / rows); };
   while (rows > width &&
-         tasks() < 4 * std::int64_t{thread_count(threads, tasks() * (rows / width))})
+         tasks() < kTasksEach * std::int64_t{thread_count(threads, tasks() * (rows / width))})
     rows /= 2;
   return rows;
 }

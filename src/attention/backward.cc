@@ -307,7 +307,7 @@ void HeadGradients::run_chunk(Block& block, std::size_t i, Range keys, bool shar
   if (call_->needs_scores()) {
     kernel.query_dot_keys(packed_d_out_ + i * width_ * static_cast<std::size_t>(p.dim_v),
                           block.values.row(keys.begin), block.values.stride, count, p.dim_v, 0,
-                          block.d_scores);
+                          block.d_scores, nullptr);
     kernel.softmax_gradients(block.weights, block.d_scores, count, lanes.shift.data(),
                              lanes.delta.data());
   } else {
@@ -340,7 +340,7 @@ void HeadGradients::run_chunk(Block& block, std::size_t i, Range keys, bool shar
                                          p.dim, ones.data(), d_query_ + i * size, hidden.data());
     else
       kernel.weighted_sum_values(block.d_scores, key_chunk.floats, key_chunk.stride, count, p.dim,
-                                 nullptr, 0, d_query_ + i * size);
+                                 nullptr, 0, d_query_ + i * size, false);
   }
 }
 

@@ -54,15 +54,20 @@ struct RowBlock {
 struct PanelSums {
   LaneFloats max, sum, alpha, spread;
   float* acc;
+  std::size_t acc_floats;
   bool traced;
+  bool fresh;  // no keys yet: acc stands for zeros, whatever it holds
 
-  void clear(std::size_t acc_floats);
+  void clear();
+  // For what does not begin with zeros by itself.
+  void fill_zeros();
   kernels::SoftmaxState state() {
     return {max.data(), sum.data(), alpha.data(), traced ? spread.data() : nullptr};
   }
 };
+void merge_sums(const kernels::Kernels& kernel, int dim, PanelSums& total, PanelSums& part);
 
-// Floats of scratch memory that forward_rows needs, and add_stretch and finish_rows.
+// Floats of scratch memory that forward_rows needs, and add_stretch.
 std::size_t forward_scratch_floats(const kernels::Kernels& kernel, const Problem& p);
 std::size_t stretch_scratch_floats(const kernels::Kernels& kernel, const Problem& p);
 
@@ -75,8 +80,8 @@ void forward_rows(const RowBlock& block, const Panel* panels, const float* packe
 // Adds the keys of `keys` that lie in [stretch, stretch + kStretch) to the sums of each panel.
 void add_stretch(const RowBlock& block, const Panel* panels, const float* packed, float* scratch,
                  std::int64_t stretch, Range keys, const Strip* strips, PanelSums* sums);
-void finish_rows(const RowBlock& block, const Panel* panels, float* scratch,
-                 const PanelSums* totals, const MutableRows& out, PanelResult* results);
+void finish_rows(const RowBlock& block, const Panel* panels, PanelSums* totals,
+                 const MutableRows& out, PanelResult* results);
 
 // Natural log-sum-exp of one lane.
 float lse_of(const PanelResult& result, int lane);

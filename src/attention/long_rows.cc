@@ -43,6 +43,7 @@ class LongRows {
     const auto prepare = [&](PanelSums& sums) {
       sums.traced = true;
       sums.acc = acc;
+      sums.acc_floats = acc_size_;
       acc += acc_size_;
     };
     prepare(total_);
@@ -52,20 +53,19 @@ class LongRows {
 
   // The forward pass. What is kept of the keys are the maxima of chunks, which become their factors.
   void sum_up(const MutableRows& out, float* lse) {
-    total_.clear(acc_size_);
+    total_.clear();
     for (std::int64_t wave = first_; wave < end_; wave += kWave) {
       const std::int64_t count = std::min(kWave, end_ - wave);
       parallel_for(threads_, count, [&](std::int64_t i) {
         const Strip strip = strip_of(wave + i, max_);
         PanelSums& part = parts_[static_cast<std::size_t>(i)];
-        part.clear(acc_size_);
+        part.clear();
         add_stretch(block_, &panel_, packed_, work_memory(), strip.first, keys_, &strip, &part);
       });
       for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i)
-        kernel_.merge_states(p_.dim_v, total_.state(), total_.acc, parts_[i].state(),
-                             parts_[i].acc);
+        merge_sums(kernel_, p_.dim_v, total_, parts_[i]);
     }
-    finish_rows(block_, &panel_, work_memory(), &total_, out, &result_);
+    finish_rows(block_, &panel_, &total_, out, &result_);
     for (int i = 0; lse != nullptr && i < panel_.count; ++i) lse[i] = lse_of(result_, i);
     chunk_factors(kernel_, result_, (end_ - first_) * (kStretch / kChunk), max_, factor_);
   }
@@ -145,7 +145,7 @@ class LongRows {
   void record_stretch(std::int64_t stretch, TraceRecorder::Sums& sums, const TopLists& top) const {
     Strip strip = strip_of(stretch, max_);
     float* const key_scratch = work_memory();
-    LaneFloats ones;
+    LaneFloats ones, top_scores;
     ones.fill(1);
     const Range keys = {std::max(keys_.begin, stretch * kStretch),
                         std::min(keys_.end, (stretch + 1) * kStretch)};
@@ -154,7 +154,7 @@ class LongRows {
       const KeyChunk key_chunk =
           load_keys(kernel_, p_, panel_.batch, p_.kv_head(panel_.head), here, key_scratch);
       float* const weights = strip.at(here.begin, kernel_.panel);
-      panel_scores(kernel_, p_, panel_, packed_, key_chunk, weights);
+      panel_scores(kernel_, p_, panel_, packed_, key_chunk, weights, top_scores.data());
       kernel_.normalise(weights, static_cast<int>(here.end - here.begin),
                         strip.max_at(here.begin, kernel_.panel), ones.data(), weights);
     }

@@ -158,9 +158,9 @@ ValueChunk PackedValues::chunk(Range keys) const {
 
 bool is_finite(const kernels::Kernels& kernel, const ValueChunk& values) {
   const int count = static_cast<int>(values.range.end - values.range.begin);
-  if (values.pairs != nullptr)
+  if (values.pairs != nullptr)  // two rows of bfloat16 lie interleaved in one of pairs
     return kernel.pairs->all_finite(reinterpret_cast<const std::uint16_t*>(values.pairs),
-                                    2 * values.dim, (count + 1) / 2, 2 * values.dim);
+                                    std::int64_t{2} * values.dim, (count + 1) / 2, 2 * values.dim);
   return kernel.all_finite(values.floats, values.stride, count, values.dim) &&
          (values.scale == nullptr || kernel.all_finite(values.scale, 1, count, 1));
 }

@@ -1,6 +1,7 @@
 // The specification of pairs.h: every kernel as a plain loop, for any number of lanes.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -40,14 +41,17 @@ inline void pack_queries_pairs(int panel, const std::uint16_t* rows, std::int64_
 // scores[k][lane] = factor · Σ_d packed[d/2][lane] · keys[k][d]
 inline void query_dot_keys_pairs(int panel, const Pair* packed, const std::uint16_t* keys,
                                  std::int64_t key_stride, int key_count, int dim, float factor,
-                                 float* scores) {
+                                 float* scores, float* top) {
+  if (top != nullptr) std::fill_n(top, panel, -__builtin_inff());
   for (int k = 0; k < key_count; ++k)
     for (int lane = 0; lane < panel; ++lane) {
       float sum = 0;
       for (int d = 0; d < dim; d += 2)
         sum = dot(sum, packed[d / 2 * panel + lane],
                   pair_of(keys[k * key_stride + d], keys[k * key_stride + d + 1]));
-      scores[k * panel + lane] = factor * sum;
+      float& score = scores[k * panel + lane];
+      score = factor * sum;
+      if (top != nullptr && score > top[lane]) top[lane] = score;
     }
 }
 

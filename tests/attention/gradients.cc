@@ -15,12 +15,13 @@ struct Bound {
   double size = 0;   // Σ|a||b|, errors included
 };
 
-bool near(const char* what, const std::string& where, float got, double expected, double bound,
+// `where` is told apart only where it is: text costs more than the check.
+bool near(const char* what, const Shape4& where, float got, double expected, double bound,
           double& worst, double& used) {
   const double error = std::fabs(double{got} - expected);
   if (!(error <= bound)) {
-    ADD_FAILURE() << what << " at " << where << " is " << got << ", the reference " << expected
-                  << "; off by " << error << ", bound " << bound;
+    ADD_FAILURE() << what << " at " << text_of(where) << " is " << got << ", the reference "
+                  << expected << "; off by " << error << ", bound " << bound;
     return false;
   }
   worst = std::max(worst, error);
@@ -40,9 +41,9 @@ RowErrors row_errors(const Problem& p, const ReferenceGradients<double>& g,
   const std::size_t row = row_of(p, b, h, q);
   const auto keys = static_cast<std::size_t>(p.keys);
   RowErrors e{bounds.tile, std::vector<double>(keys), std::vector<double>(keys), 0};
+  const Numbers<double> d_out_row(d_out, b, h, q);
   for (int d = 0; d < p.dim_v; ++d)
-    e.delta +=
-        bounds.out[static_cast<std::size_t>(d)] * std::fabs(element<double>(d_out, b, h, q, d));
+    e.delta += bounds.out[static_cast<std::size_t>(d)] * std::fabs(d_out_row[d]);
   e.delta += kUnit * std::fabs(g.delta[row]) + 0x1p-140;
   for (std::size_t k = 0; k < keys; ++k) {
     const auto key = static_cast<std::int64_t>(k);
@@ -51,9 +52,9 @@ RowErrors row_errors(const Problem& p, const ReferenceGradients<double>& g,
     e.weight[k] = bounds.tile[k];
     double d_weight = 0;
     double size = 0;
+    const Numbers<double> value(p.value, b, p.kv_head(h), key);
     for (int d = 0; d < p.dim_v; ++d) {
-      const double product =
-          element<double>(d_out, b, h, q, d) * element<double>(p.value, b, p.kv_head(h), key, d);
+      const double product = d_out_row[d] * value[d];
       d_weight += product;
       size += std::fabs(product);
     }
@@ -184,6 +185,8 @@ void expect_gradients_match(const BackwardCase& c, const Gradients& got, Gradien
         const RowErrors e = row_errors(p, g, r, d_out, bounds, b, h, q);
         const std::size_t row = row_of(p, b, h, q);
         const std::int64_t kv_head = p.kv_head(h);
+        const Numbers<double> query(p.query, b, h, q);
+        const Numbers<double> d_out_row(d_out, b, h, q);
         std::vector<Bound> query_bounds(dim);
         double visible = 0;
         for (std::size_t k = 0; k < keys; ++k) {
@@ -193,18 +196,17 @@ void expect_gradients_match(const BackwardCase& c, const Gradients& got, Gradien
           const double d_dot = std::fabs(g.d_dots[row * keys + k]) + e.d_dot[k];
           const double weight = r.weights[row * keys + k] + e.weight[k];
           const auto key_row = static_cast<std::size_t>((b * p.heads_kv + kv_head) * p.keys + key);
+          const Numbers<double> key_numbers(p.key, b, kv_head, key);
           for (std::size_t d = 0; d < dim; ++d) {
-            const double key_d =
-                std::fabs(element<double>(p.key, b, kv_head, key, static_cast<int>(d)));
-            const double query_d =
-                std::fabs(element<double>(p.query, b, h, q, static_cast<int>(d)));
+            const double key_d = std::fabs(key_numbers[static_cast<int>(d)]);
+            const double query_d = std::fabs(query[static_cast<int>(d)]);
             query_bounds[d].error += e.d_dot[k] * key_d;
             query_bounds[d].size += d_dot * key_d;
             key_bounds[key_row * dim + d].error += e.d_dot[k] * query_d;
             key_bounds[key_row * dim + d].size += d_dot * query_d;
           }
           for (std::size_t d = 0; d < dim_v; ++d) {
-            const double d_out_d = std::fabs(element<double>(d_out, b, h, q, static_cast<int>(d)));
+            const double d_out_d = std::fabs(d_out_row[static_cast<int>(d)]);
             value_bounds[key_row * dim_v + d].error += e.weight[k] * d_out_d;
             value_bounds[key_row * dim_v + d].size += weight * d_out_d;
           }
@@ -226,7 +228,7 @@ void expect_gradients_match(const BackwardCase& c, const Gradients& got, Gradien
               std::fabs(double{p.scale}) *
                   (query_bounds[d].error + gamma(visible + 3) * query_bounds[d].size) +
               0x1p-140;
-          if (!near("d_query", text_of({b, h, q, static_cast<std::int64_t>(d)}),
+          if (!near("d_query", {b, h, q, static_cast<std::int64_t>(d)},
                     got.d_query.at(b, h, q, static_cast<std::int64_t>(d)), g.d_query[row * dim + d],
                     bound, l.error[0], l.used[0]))
             return;
@@ -243,8 +245,8 @@ void expect_gradients_match(const BackwardCase& c, const Gradients& got, Gradien
     t.each([&](std::int64_t b, std::int64_t h, std::int64_t k, std::int64_t d) {
       const double bound = factor * (bounds[i].error + gamma(received + 3) * bounds[i].size) +
                            (bounds[i].size > 0 ? 0x1p-140 : 0);  // what no query sees is exactly 0
-      good = good && near(name, text_of({b, h, k, d}), t.at(b, h, k, d), expected[i], bound,
-                          l.error[which], l.used[which]);
+      good = good && near(name, {b, h, k, d}, t.at(b, h, k, d), expected[i], bound, l.error[which],
+                          l.used[which]);
       ++i;
     });
   };
@@ -252,13 +254,14 @@ void expect_gradients_match(const BackwardCase& c, const Gradients& got, Gradien
   check_keys("d_value", got.d_value, g.d_value, value_bounds, 1, 2);
   double worst = 0;
   for (std::size_t i = 0; i < bias_bounds.size() && good; ++i)
-    good = near("d_bias", std::to_string(i), got.d_bias.data()[i], bias_sums[i],
-                bias_bounds[i].error +
-                    gamma(static_cast<double>(p.batch * p.heads) + 2) * bias_bounds[i].size +
-                    (bias_bounds[i].size > 0 ? 0x1p-140 : 0),
-                worst, l.bias_used);
+    good =
+        near("d_bias", {0, 0, 0, static_cast<std::int64_t>(i)}, got.d_bias.data()[i], bias_sums[i],
+             bias_bounds[i].error +
+                 gamma(static_cast<double>(p.batch * p.heads) + 2) * bias_bounds[i].size +
+                 (bias_bounds[i].size > 0 ? 0x1p-140 : 0),
+             worst, l.bias_used);
   for (std::size_t h = 0; h < got.d_sinks.size() && good; ++h)
-    good = near("d_sinks", std::to_string(h), got.d_sinks[h], g.d_sinks[h],
+    good = near("d_sinks", {0, static_cast<std::int64_t>(h), 0, 0}, got.d_sinks[h], g.d_sinks[h],
                 sink_bounds[h].error + 2 * kUnit * std::fabs(g.d_sinks[h]) + 0x1p-140, worst,
                 l.sinks_used);
   EXPECT_FALSE(got.d_query.written_outside());

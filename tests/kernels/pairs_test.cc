@@ -85,9 +85,10 @@ TEST(Pairs, ScoresHaveTheTwinsBits) {
         const std::vector<Pair> packed = pairs(random, dim / 2 * kernel.panel);
         std::vector<float> got(static_cast<std::size_t>(keys * kernel.panel));
         std::vector<float> expected = got;
-        kernel.query_dot_keys(packed.data(), rows.data(), stride, keys, dim, 0.3f, 0, got.data());
+        kernel.query_dot_keys(packed.data(), rows.data(), stride, keys, dim, 0.3f, 0, got.data(),
+                              nullptr);
         scalar::query_dot_keys_pairs(kernel.panel, packed.data(), rows.data(), stride, keys, dim,
-                                     0.3f, expected.data());
+                                     0.3f, expected.data(), nullptr);
         ASSERT_EQ(got, expected) << keys << " keys, dim " << dim;
       }
   });
@@ -117,6 +118,59 @@ TEST(Pairs, WeightsAndValuesArePacked) {
   });
 }
 
+// Its weights are those of the softmax over floats, rounded; so is everything else it leaves.
+TEST(Pairs, SoftmaxIsThatOfFloatsAndPacksItsWeights) {
+  const Kernels* floats = kernels_of("avx512");
+  for_each_table([&](const PairKernels& kernel) {
+    const Kernels* wide = floats;
+    while (wide != nullptr && wide->panel != kernel.panel) wide = wide->narrow;
+    ASSERT_NE(wide, nullptr);
+    Random random(7);
+    const auto lanes = static_cast<std::size_t>(kernel.panel);
+    for (const int keys : kSizes) {
+      std::vector<float> max(lanes, -__builtin_inff()), sum(lanes), alpha(lanes);
+      std::vector<float> twin_max = max, twin_sum = sum, twin_alpha = alpha;
+      for (int chunk = 0; chunk < 2; ++chunk) {
+        std::vector<float> scores(static_cast<std::size_t>(keys) * lanes);
+        for (auto& s : scores) s = random.chance(0.1) ? -__builtin_inff() : random.uniform(-30, 5);
+        const std::vector<float> before = scores;
+        std::vector<Pair> got(static_cast<std::size_t>((keys + 1) / 2) * lanes, 7);
+        std::vector<Pair> expected = got;
+        kernel.softmax(scores.data(), keys, {max.data(), sum.data(), alpha.data()}, got.data());
+        ASSERT_EQ(scores, before);
+        wide->softmax(scores.data(), keys, {twin_max.data(), twin_sum.data(), twin_alpha.data()});
+        scalar::pack_weights(kernel.panel, scores.data(), keys, expected.data());
+        ASSERT_EQ(got, expected) << keys << " keys";
+        ASSERT_EQ(max, twin_max);
+        ASSERT_EQ(sum, twin_sum);
+        ASSERT_EQ(alpha, twin_alpha);
+      }
+    }
+  });
+}
+
+// As in scores_test.cc.
+TEST(Pairs, ScoresComeWithTheLargest) {
+  for_each_table([](const PairKernels& kernel) {
+    Random random(8);
+    const auto lanes = static_cast<std::size_t>(kernel.panel);
+    for (const int keys : kSizes)
+      for (const int dim : {2, 30, 64}) {
+        Halves rows = numbers(random, dim * keys);
+        if (keys > 1) rows[0] = 0x7fc0;  // NaN
+        const std::vector<Pair> packed = pairs(random, dim / 2 * kernel.panel);
+        std::vector<float> got(static_cast<std::size_t>(keys) * lanes);
+        std::vector<float> expected = got;
+        std::vector<float> top(lanes), twin_top(lanes);
+        kernel.query_dot_keys(packed.data(), rows.data(), dim, keys, dim, 0.3f, 0, got.data(),
+                              top.data());
+        scalar::query_dot_keys_pairs(kernel.panel, packed.data(), rows.data(), dim, keys, dim, 0.3f,
+                                     expected.data(), twin_top.data());
+        ASSERT_EQ(top, twin_top) << keys << " keys, dim " << dim;
+      }
+  });
+}
+
 TEST(Pairs, SumsOfValuesHaveTheTwinsBits) {
   for_each_table([](const PairKernels& kernel) {
     Random random(4);
@@ -132,7 +186,7 @@ TEST(Pairs, SumsOfValuesHaveTheTwinsBits) {
         std::vector<float> got = start;
         std::vector<float> expected = start;
         kernel.weighted_sum_values(weights.data(), values.data(), count, dim, alpha.data(), 0,
-                                   got.data());
+                                   got.data(), false);
         scalar::weighted_sum_pairs(kernel.panel, weights.data(), values.data(), count, dim,
                                    alpha.data(), expected.data(), nullptr);
         ASSERT_EQ(got, expected) << keys << " keys, dim " << dim;
@@ -187,15 +241,17 @@ TEST(Pairs, FromALaneOn) {
     const std::vector<float> ones(lanes, 1);
     std::vector<float> scores(kCount * lanes);
     std::vector<float> acc(kDim * lanes, 0.5f);
-    kernel.query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 1, 0, scores.data());
+    kernel.query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 1, 0, scores.data(),
+                          nullptr);
     kernel.weighted_sum_values(weights.data(), values.data(), kCount / 2, kDim, ones.data(), 0,
-                               acc.data());
+                               acc.data(), false);
     for (int first = 0; first < kernel.panel; first += 16) {
       std::vector<float> some(scores.size(), 7);
       std::vector<float> sums(acc.size(), 0.5f);
-      kernel.query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 1, first, some.data());
+      kernel.query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 1, first, some.data(),
+                            nullptr);
       kernel.weighted_sum_values(weights.data(), values.data(), kCount / 2, kDim, nullptr, first,
-                                 sums.data());
+                                 sums.data(), false);
       for (std::size_t i = 0; i < some.size(); ++i)
         ASSERT_EQ(some[i], i % lanes < static_cast<std::size_t>(first) ? 7 : scores[i]);
       for (std::size_t i = 0; i < sums.size(); ++i)
