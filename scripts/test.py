@@ -105,6 +105,7 @@ class Stage:
 
     def pytest(self, *paths):
         self.run("scripts/venv")
+        self.run("scripts/package")
         return self.junit(".venv/bin/python", "-m", "pytest", "-q", "-rs", "--durations=10", *paths, "--junit-xml")
 
 
