@@ -50,7 +50,11 @@ def _(query, key, value, *options):
 @torch.library.custom_op("qkv::attention_backward", mutates_args=(), device_types="cpu",
                          schema=f"(Tensor? d_out, Tensor? d_lse, Tensor query, Tensor key, Tensor value, Tensor out, "
                                 f"Tensor lse, {_OPTIONS}, bool[5] needed) -> (Tensor, Tensor, Tensor, Tensor, Tensor)")
-def _attention_backward(d_out, d_lse, query, key, value, out, lse, *options_and_needed):
+def _attention_backward(*arguments):
+    return _gradients(*arguments)
+
+
+def _gradients(d_out, d_lse, query, key, value, out, lse, *options_and_needed):
     """Gradients of query, key, value, bias and sinks; empty where not needed."""
     *options, needed = options_and_needed
     d_out = torch.zeros_like(out) if d_out is None else _contiguous_rows(d_out)
@@ -87,7 +91,8 @@ def _backward(ctx, d_out, d_lse):
     gradients = [None] * len(needs)
     if d_out is None and d_lse is None:
         return tuple(gradients)
-    computed = torch.ops.qkv.attention_backward(d_out, d_lse, query, key, value, out, lse, *options, needed)
+    operator = torch.ops.qkv.attention_backward if _is_traced(query) else _EagerBackward.apply
+    computed = operator(d_out, d_lse, query, key, value, out, lse, *options, needed)
     for place, wanted, gradient in zip(places, needed, computed):
         if wanted:
             gradients[place] = gradient
@@ -95,17 +100,6 @@ def _backward(ctx, d_out, d_lse):
 
 
 _attention.register_autograd(_backward, setup_context=_setup_context)
-
-
-class _Eager(torch.autograd.Function):
-    """The operator's forward and backward pass without its overhead, for when autograd alone looks on."""
-
-    setup_context = staticmethod(_setup_context)
-    backward = staticmethod(_backward)
-
-    @staticmethod
-    def forward(query, key, value, *options):
-        return _core.attention(query, key, value, _engine_options(options), True, None, None)
 
 
 def _one_by_one(operator):
@@ -127,15 +121,52 @@ torch.library.register_vmap("qkv::attention", _one_by_one(torch.ops.qkv.attentio
 torch.library.register_vmap("qkv::attention_backward", _one_by_one(torch.ops.qkv.attention_backward))
 
 
-def _is_transformed(query: Tensor) -> bool:
-    """Whether a compiler, torch.func, forward-mode differentiation, a dispatch mode or a subclass of Tensor looks on."""
-    return (torch.compiler.is_compiling() or type(query) not in _PLAIN or torch._C._functorch.maybe_current_level() is not None
-            or torch._C._len_torch_dispatch_stack() > 0 or forward_ad._current_level >= 0)
+class _Eager(torch.autograd.Function):
+    """The operator for autograd alone, without its overhead, and for torch.func, which does not know operators with autograd."""
+
+    setup_context = staticmethod(_setup_context)
+    backward = staticmethod(_backward)
+
+    @staticmethod
+    def forward(query, key, value, *options):
+        return _core.attention(query, key, value, _engine_options(options), True, None, None)
+
+    @staticmethod
+    def vmap(info, in_dims, *arguments):
+        return _one_by_one(_Eager.apply)(info, in_dims, *arguments)
+
+
+class _EagerBackward(torch.autograd.Function):
+    """The same of the backward pass."""
+
+    forward = staticmethod(_gradients)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise RuntimeError("qkv.attention cannot be differentiated twice")
+
+    @staticmethod
+    def vmap(info, in_dims, *arguments):
+        return _one_by_one(_EagerBackward.apply)(info, in_dims, *arguments)
+
+
+def _is_traced(query: Tensor) -> bool:
+    """Whether a compiler, a dispatch mode or a subclass of Tensor wants to see an operator."""
+    return torch.compiler.is_compiling() or type(query) not in _PLAIN or torch._C._len_torch_dispatch_stack() > 0
+
+
+def _is_transformed() -> bool:
+    """Whether torch.func or forward-mode differentiation is at work."""
+    return torch._C._functorch.maybe_current_level() is not None or forward_ad._current_level >= 0
 
 
 def needs_operator(*tensors: Any) -> bool:
     """Whether something looks on that must not be passed by."""
-    return _is_transformed(tensors[0]) or torch.is_grad_enabled() and any(
+    return _is_traced(tensors[0]) or _is_transformed() or torch.is_grad_enabled() and any(
         getattr(tensor, "requires_grad", False) for tensor in tensors)
 
 
@@ -157,11 +188,11 @@ def attention(query: Tensor, key: Tensor, value: Tensor, options: tuple, return_
         given[place] = _tensor(given[place], torch.float32)
     for place in _LISTS[1:]:
         given[place] = _tensor(given[place], torch.int32)
-    operator = torch.ops.qkv.attention if _is_transformed(query) else _Eager.apply
+    operator = torch.ops.qkv.attention if _is_traced(query) else _Eager.apply
     result, lse = operator(query, key, value, *given)
     if trace is None:
         return (result, lse) if return_lse else result
-    if torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None:
+    if torch.compiler.is_compiling() or _is_transformed():
         raise ValueError("qkv.attention: trace is recorded outside of torch.compile and torch.func only; expected None there")
     plain = [x.detach() if isinstance(x, Tensor) else x for x in (query, key, value, *options)]
     with torch.no_grad():  # once more, as a gradient does not pass through the trace
