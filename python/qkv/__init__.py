@@ -6,6 +6,11 @@
     p = qkv.weights(q, k, lse=lse, queries=slice(100, 132), keys=slice(0, 64))
     out, lse = qkv.merge([(out_a, lse_a), (out_b, lse_b)])
 
+    import qkv.huggingface                        # then: from_pretrained(..., attn_implementation="qkv")
+    with qkv.watch(model) as seen:                # what every head of a PyTorch or Hugging Face model read
+        model(**inputs)
+    seen.layers[3].heads[5].top(query=17)         # [(key, weight), ...], remainder
+
 `help(qkv.attention)` describes shapes and options.
 """
 from __future__ import annotations
@@ -18,8 +23,9 @@ from . import _core
 
 if TYPE_CHECKING:
     from .pytorch import scaled_dot_product_attention
+    from .seen import watch
 
-__all__ = ["AttentionTrace", "Trace", "attention", "isa", "merge", "scaled_dot_product_attention", "weights"]
+__all__ = ["AttentionTrace", "Trace", "attention", "isa", "merge", "scaled_dot_product_attention", "watch", "weights"]
 __version__: str = _core.__version__
 
 
@@ -191,4 +197,8 @@ def __getattr__(name: str) -> Any:  # what needs PyTorch is imported when it is 
         from .pytorch import scaled_dot_product_attention
 
         return scaled_dot_product_attention
+    if name == "watch":
+        from .seen import watch
+
+        return watch
     raise AttributeError(f"module 'qkv' has no attribute {name!r}")

@@ -18,7 +18,6 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers import masking_utils as masking
 
-from . import Trace
 from . import attention as attend
 
 __all__ = ["NAME", "Mask", "attention", "mask"]
@@ -40,6 +39,7 @@ class Mask:
     window: tuple[int, int] = (-1, -1)
     padding: Tensor | None = None  # [batch, keys] bool, True = a real token
     starts: Tensor | None = None  # [n+1] int32 where packed sequences begin, the last number their end
+    offset: int = 0  # the token that key 0 is: a sliding cache forgets the first ones
 
     @cached_property
     def dense(self) -> Tensor:
@@ -178,7 +178,7 @@ def mask(batch_size: int, q_length: int, kv_length: int, q_offset: Any = 0, kv_o
             return dense()
         starts = torch.nonzero(torch.diff(sequence[0]))[:, 0] + 1
         fields["starts"] = torch.tensor([0, *starts.tolist(), kv_length], dtype=torch.int32)
-    return Mask(batch_size, q_length, kv_length, first, padding=padding, **fields)
+    return Mask(batch_size, q_length, kv_length, first, padding=padding, offset=kv_offset, **fields)
 
 
 def _rows(tensor: Tensor) -> Tensor:
@@ -235,7 +235,8 @@ def attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor
 
     observer = watched.get(module)
     if observer is not None:
-        return observer(module, query, key, value, options).transpose(1, 2).contiguous(), None
+        offset = attention_mask.offset if isinstance(attention_mask, Mask) else 0
+        return observer(module, query, key, value, options, offset).transpose(1, 2).contiguous(), None
     needs_gradient = torch.is_grad_enabled() and any(
         x is not None and x.requires_grad for x in (query, key, value, bias, options["sinks"]))
     if needs_gradient or torch.compiler.is_compiling():

@@ -212,15 +212,24 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
     """
     from . import attention as attend
 
+    *tensors, options, shape = as_attention(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+    out = attend(*tensors, **options)
+    return out if query.dim() == 4 else out.reshape(shape)
+
+
+def as_attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Optional[Tensor] = None, dropout_p: float = 0.0,
+                 is_causal: bool = False, scale: Optional[float] = None, enable_gqa: bool = False) -> tuple:
+    """A call of scaled_dot_product_attention as one of qkv.attention: query, key, value, options, and the result's shape."""
+    name = "qkv.scaled_dot_product_attention"
     if dropout_p != 0.0:
-        raise ValueError(f"qkv.scaled_dot_product_attention: dropout_p is {dropout_p}; qkv computes exact attention: expected 0 "
-                         "(in training, set the model's attention dropout to 0)")
+        raise ValueError(f"{name}: dropout_p is {dropout_p}; qkv computes exact attention: expected 0 (in training, set the model's "
+                         "attention dropout to 0)")
     if is_causal and attn_mask is not None:
-        raise ValueError("qkv.scaled_dot_product_attention: attn_mask and is_causal are both given; expected one of them")
+        raise ValueError(f"{name}: attn_mask and is_causal are both given; expected one of them")
     dimensions = query.dim()
     if dimensions < 2 or key.dim() != dimensions or value.dim() != dimensions:
-        raise ValueError(f"qkv.scaled_dot_product_attention: query, key and value have shapes {list(query.shape)}, "
-                         f"{list(key.shape)} and {list(value.shape)}; expected the same number of dimensions, 2 or more")
+        raise ValueError(f"{name}: query, key and value have shapes {list(query.shape)}, {list(key.shape)} and {list(value.shape)}; "
+                         "expected the same number of dimensions, 2 or more")
     same = dimensions == 4 and query.shape[0] == key.shape[0] == value.shape[0]
     lead = query.shape[:1] if same else torch.broadcast_shapes(query.shape[:-3], key.shape[:-3], value.shape[:-3])
 
@@ -233,17 +242,12 @@ def scaled_dot_product_attention(query: Tensor, key: Tensor, value: Tensor, attn
 
     q, k, v = four(query), four(key), four(value)
     if q.shape[1] != k.shape[1] and not enable_gqa:
-        raise ValueError(f"qkv.scaled_dot_product_attention: query has {q.shape[1]} heads and key {k.shape[1]}; expected the same "
-                         "number, or enable_gqa=True")
-    mask = bias = None
+        raise ValueError(f"{name}: query has {q.shape[1]} heads and key {k.shape[1]}; expected the same number, or enable_gqa=True")
+    options: dict[str, Any] = {"scale": scale, "causal": "top-left" if is_causal else False}
     if attn_mask is not None:
         term = attn_mask
         if dimensions > 4:
             term = term.expand(*lead, *torch.broadcast_shapes(term.shape[-3:], (1, 1, 1)))
             term = term.reshape(-1, *term.shape[-3:])
-        if term.dtype == torch.bool:
-            mask = term
-        else:
-            bias = term.float()
-    out = attend(q, k, v, scale=scale, causal="top-left" if is_causal else False, mask=mask, bias=bias)
-    return out if dimensions == 4 else out.reshape(*lead, *query.shape[-3:-1], value.shape[-1])
+        options |= {"mask": term} if term.dtype == torch.bool else {"bias": term.float()}
+    return q, k, v, options, (*lead, *query.shape[-3:-1], value.shape[-1])
