@@ -122,7 +122,8 @@ Array::Array(const char* function, const char* name, nb::handle object, Access a
   bool is_bfloat16 = false;
   if (of_numpy) {
     const nb::object dtype = object.attr("dtype");
-    if (const nb::handle bfloat16 = numpy_bfloat16(); bfloat16.is_valid() && dtype.is(bfloat16)) {
+    const bool is_common = dtype.is(known().float32) || dtype.is(known().float16);
+    if (!is_common && dtype.is(numpy_bfloat16())) {
       is_bfloat16 = true;
       source = object.attr("view")(known().uint16);
     }

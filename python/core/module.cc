@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "array.h"
+#include "openmp.h"
 #include "options.h"
 #include "qkv/attention.h"
 #include "qkv/isa.h"
@@ -362,5 +363,6 @@ NB_MODULE(_core, m) {
       names.append(nb::str(name.data(), name.size()));
     return names;
   });
+  m.def("share_openmp", &share_openmp, nb::arg("share"));
   m.attr("__version__") = std::string(qkv::version());
 }

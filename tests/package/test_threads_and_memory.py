@@ -114,3 +114,24 @@ with mp.get_context("fork").Pool(2) as pool:
     assert all((out == expected).all() for out in pool.map(work, range(4)))
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_pytorchs_threads_serve_qkv_and_a_forked_child_has_its_own():
+    program = """
+import os, threading, numpy as np, torch, qkv, qkv.pytorch
+q = torch.randn(1, 8, 512, 64, generator=torch.Generator().manual_seed(0))
+expected = qkv.attention(q, q, q, threads=1)
+torch.mm(torch.ones(500, 500), torch.ones(500, 500))
+before = len(os.listdir("/proc/self/task"))
+assert torch.equal(qkv.attention(q, q, q, threads=2), expected)
+assert len(os.listdir("/proc/self/task")) == before  # no thread was started
+threads = [threading.Thread(target=lambda: [qkv.attention(q, q, q) for _ in range(20)]) for _ in range(4)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+child = os.fork()
+if child == 0:
+    same = (qkv.attention(q.numpy(), q.numpy(), q.numpy(), threads=2) == expected.numpy()).all()
+    os._exit(0 if same else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
