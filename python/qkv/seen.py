@@ -193,6 +193,9 @@ class Seen:
         return out
 
     def _keep(self, layer: Layer, call: Call, query: Tensor, key: Tensor) -> None:
+        if self.keep_left < 0:
+            call.why_not_kept = "watched with keep=None; expected keep='qk'"
+            return
         if call.options.get("cu_seqlens_q") is not None:
             call.why_not_kept = "they were packed sequences; watch one sequence alone"
             return
@@ -205,9 +208,6 @@ class Seen:
         size = query.numel() * query.element_size() + key.numel() * key.element_size()
         if shared:  # a cache that grew: one copy of the keys serves every step
             size -= before.key.numel() * before.key.element_size()
-        if self.keep_left < 0:
-            call.why_not_kept = "watched with keep=None; expected keep='qk'"
-            return
         if size > self.keep_left:
             call.why_not_kept = ("together they were larger than keep_bytes; watch fewer layers (layers=[...]), or allow more "
                                  "(keep_bytes=...)")
