@@ -128,13 +128,69 @@ def _of_head(name: str, x: Any, head: int, batch: int) -> Any:
     return x[:, head:head + 1] if x.shape[1] > 1 else x
 
 
+class Steps:
+    """Single queries of one layer, as a decoder asks them one after the other, that are traced together.
+
+    A pass of many queries over the keys costs what a pass of one does, and a row's bits do not depend on its company.
+    """
+
+    MOST = 256
+
+    def __init__(self, query: Tensor, key: Tensor, options: dict[str, Any], first_key: int) -> None:
+        self.queries, self.key, self.options, self.first_key = [query], key, options, first_key
+        self.growth: int | None = None  # keys that each step adds: 1 to its own text, 0 to another
+
+    @staticmethod
+    def can_wait(query: Tensor, options: dict[str, Any]) -> bool:
+        plain = all(options.get(name) is None for name in ("mask", "bias", "key_lengths", "cu_seqlens_q", "alibi_slopes"))
+        return query.shape[2] == 1 and plain and options.get("window", (-1, -1)) == (-1, -1) and not (
+            torch.is_grad_enabled() and query.requires_grad)
+
+    def joins(self, query: Tensor, key: Tensor, options: dict[str, Any], first_key: int) -> bool:
+        """Takes the next step, if it goes on where the last one was."""
+        growth = key.shape[2] - self.key.shape[2]
+        known = self.growth in (None, growth) and growth in (0, 1) and len(self.queries) < self.MOST
+        if not known or first_key != self.first_key or query.shape != self.queries[0].shape or key.shape[:2] != self.key.shape[:2]:
+            return False
+        same = all(_same(options.get(name), self.options.get(name)) for name in ("scale", "softcap", "sinks"))
+        # a cache that was reordered or moved on differs in its last keys already; a few others are looked at for good measure
+        old = self.key.shape[2]
+        places = torch.cat([torch.arange(0, old, max(1, old // 16)), torch.tensor([old - 1])])
+        if not same or not torch.equal(key[:, :, places], self.key[:, :, places]):
+            return False
+        self.queries.append(query)
+        self.key, self.growth = key, growth
+        return True
+
+    def call(self, trace: Trace, first_query: int) -> tuple[Call, Tensor, Tensor]:
+        query = torch.cat(self.queries, dim=2)
+        options = {**self.options, "causal": bool(self.growth)}
+        with torch.no_grad():  # what the values are has no part in what was read
+            _, seen = attend(query, self.key, self.key[..., :1], **options, trace=trace)
+        return Call(seen, query.shape[2], self.key.shape[2], first_query, self.first_key, options), query, self.key
+
+
+def _same(a: Any, b: Any) -> bool:
+    return torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a is b or a == b
+
+
 @dataclass(eq=False)
 class Layer:
     """One attention module of the model."""
 
     index: int
     name: str  #: its path in the model
-    calls: list[Call] = field(default_factory=list)
+    _seen: Seen
+    _calls: list[Call] = field(default_factory=list)
+    _steps: Steps | None = None
+
+    @property
+    def calls(self) -> list[Call]:
+        """Its calls in order; single queries that follow one another, as in generation, are one."""
+        if self._steps is not None:
+            steps, self._steps = self._steps, None
+            self._seen.keep(self, *steps.call(self._seen.trace, self.queries))
+        return self._calls
 
     @property
     def heads(self) -> list[Head]:
@@ -177,9 +233,15 @@ class Seen:
         """Attention, recorded."""
         layer = self._by_module.get(module)
         if layer is None:
-            layer = self._by_module[module] = Layer(len(self.layers), self._names.get(module, type(module).__name__))
+            layer = self._by_module[module] = Layer(len(self.layers), self._names.get(module, type(module).__name__), self)
             self.layers.append(layer)
         if self._asked is not None and layer.index not in self._asked:
+            return attend(query, key, value, **options)
+        query_alone, key_alone = query.detach(), key.detach()
+        if Steps.can_wait(query, options):
+            if layer._steps is None or not layer._steps.joins(query_alone, key_alone, options, first_key):
+                layer.calls  # those that wait are traced now
+                layer._steps = Steps(query_alone, key_alone, options, first_key)
             return attend(query, key, value, **options)
         starts = options.get("cu_seqlens_q")
         asked = self.trace if starts is None else Trace(self.trace.top, self.trace.received, 0)
@@ -188,11 +250,15 @@ class Seen:
             sequence = torch.searchsorted(starts, torch.arange(query.shape[2], dtype=torch.int32), right=True) - 1
             trace.top_keys.add_(torch.where(trace.top_keys < 0, 0, starts[sequence][:, None]))
         call = Call(trace, query.shape[2], key.shape[2], layer.queries, first_key, options)
-        self._keep(layer, call, query.detach(), key.detach())
-        layer.calls.append(call)
+        self.keep(layer, call, query_alone, key_alone)
         return out
 
-    def _keep(self, layer: Layer, call: Call, query: Tensor, key: Tensor) -> None:
+    def keep(self, layer: Layer, call: Call, query: Tensor, key: Tensor) -> None:
+        """Adds a call to its layer, with query and key if there is room for them."""
+        self._keep(layer.calls, call, query, key)
+        layer.calls.append(call)
+
+    def _keep(self, calls: list[Call], call: Call, query: Tensor, key: Tensor) -> None:
         if self.keep_left < 0:
             call.why_not_kept = "watched with keep=None; expected keep='qk'"
             return
@@ -201,7 +267,7 @@ class Seen:
             return
         if call.options.get("window", (-1, -1)) != (-1, -1):
             key = key.clone()  # a sliding cache writes over its keys
-        before = layer.calls[-1] if layer.calls else None
+        before = calls[-1] if calls else None
         shared = (before is not None and before.key is not None and before.first_key == call.first_key == 0
                   and before.key.shape[:2] == key.shape[:2] and before.keys <= call.keys
                   and torch.equal(before.key, key[:, :, :before.keys]))
@@ -215,7 +281,7 @@ class Seen:
         self.keep_left -= size
         call.query, call.key = query, key
         if shared:
-            for earlier in layer.calls:
+            for earlier in calls:
                 if earlier.key is not None:
                     earlier.key = key[:, :, :earlier.keys]
 
@@ -340,6 +406,8 @@ class watch:
     def _leave(self) -> None:
         while self._undo:
             self._undo.pop()()
+        for layer in self.seen.layers:
+            layer.calls  # what waited is traced before a cache can change
 
     def _watch_transformers(self) -> bool:
         """Whether there are models of transformers inside; then these are watched."""
