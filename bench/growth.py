@@ -5,12 +5,15 @@
 The interpreter needs the peers (peers.py names what is missing). As many queries as keys, fp32, not causal. Every point is a
 process of its own: the time is the median of its runs, the memory how far its resident set grows at its highest during the
 first call, beside the tensors and the output. A peer gets a call of 16 tokens before, so that loading its code does not
-count. An engine stops where its next point would take longer than --limit seconds or half of the free memory.
+count. An engine stops where its next call would take longer than --limit seconds or half of the free memory. The JSON is
+written after each engine; --only NAME measures those engines again, or for the first time, and keeps what it has of the others.
 """
 
 import argparse
+import html
 import importlib.util
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -95,7 +98,10 @@ def peer_point(options):
 def ask_peer(name, tokens, options):
     command = [sys.executable, __file__, "--point", name, "--to", str(tokens), "--heads", str(options.heads)]
     command += ["--dim", str(options.dim), "--threads", str(options.threads), "--ggml", options.ggml]
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:  # inputs, a warm call and up to three more
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60 + 6 * options.limit)
+    except subprocess.TimeoutExpired as slow:
+        raise RuntimeError(f"{tokens} tokens took longer than {slow.timeout:.0f} s") from None
     if done.returncode != 0:
         raise RuntimeError((done.stderr.strip().splitlines() or [f"ends with {done.returncode}"])[-1])
     return json.loads(done.stdout.splitlines()[-1])
@@ -145,21 +151,34 @@ def series(name, ask, options):
 
 
 def measure(options):
+    """Each engine in turn. What the file has of engines that are not asked for stays."""
     facts = {"schema": 1, "shape": [1, options.heads, options.heads, "tokens", "tokens", options.dim]}
     facts.update({"type": "fp32", "threads": options.threads})
-    found = [series("qkv", lambda tokens, expected: ask_qkv(tokens, options, expected, facts), options)]
-    for name, peer in load_peers(options.ggml)[1].items():
-        if peer.missing():
-            print(f"{name} is not measured: {peer.missing()}", file=sys.stderr)
+    kept = json.loads(options.json.read_text()) if options.only else {"series": []}
+    for name in facts:
+        if options.only and kept[name] != facts[name]:
+            raise SystemExit(f"growth.py: {options.json} has {name} {kept[name]}, not {facts[name]}; measure all of it")
+    peers = load_peers(options.ggml)[1]
+    names = ["qkv", *peers]
+    for name in options.only or names:
+        if name not in names:
+            raise SystemExit(f"growth.py: --only knows {', '.join(names)}; not {name}")
+        if name == "qkv":
+            now = series(name, lambda tokens, expected: ask_qkv(tokens, options, expected, facts), options)
+        elif peers[name].missing():
+            print(f"{name} is not measured: {peers[name].missing()}", file=sys.stderr)
             continue
-        now = series(name, lambda tokens, _, name=name: ask_peer(name, tokens, options), options)
-        found.append({**now, "version": peer.version()})
-    return {**facts, "series": found}
+        else:
+            now = series(name, lambda tokens, _, name=name: ask_peer(name, tokens, options), options)
+            now["version"] = peers[name].version()
+        measured = {s["name"]: s for s in [*kept["series"], now]}
+        kept = {**kept, **facts, "series": [measured[n] for n in names if n in measured]}
+        options.json.write_text(json.dumps(kept, indent=1) + "\n")
 
 
 # ---- the picture
 
-WIDTH, HEIGHT, TOP, BOTTOM = 460, 400, 74, 44
+WIDTH, HEIGHT, BOTTOM = 460, 340, 56  # of a panel, its title and its labels included
 LIGHT = ["#c2410c", "#2563eb", "#0f766e", "#7c3aed", "#57534e", "#94a3b8"]
 DARK = ["#fb923c", "#60a5fa", "#2dd4bf", "#c4b5fd", "#d6d3d1", "#64748b"]
 
@@ -180,27 +199,40 @@ def tokens_text(tokens):
     return f"{tokens // 1024}k" if tokens >= 1024 else str(tokens)
 
 
-def panel(left, title, values, label):
-    """One log-log panel: `values` are lists of (tokens, value), one for each series."""
-    from math import ceil, floor, log2, log10
+def powers(numbers):
+    """Marks of a logarithmic axis, and where a number lies between the first and the last."""
+    first, last = math.floor(math.log10(min(numbers))), math.ceil(math.log10(max(numbers)))
+    last = max(last, first + 1)
+    return [10.0**power for power in range(first, last + 1)], lambda x: (math.log10(x) - first) / (last - first)
 
+
+def steps(numbers):
+    """The same for an axis that begins with 0: up to six steps of 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(max(numbers) / 6))
+    step = next(power * n for n in (1, 2, 5, 10) if max(numbers) <= 6 * power * n)
+    count = math.ceil(max(numbers) / step)
+    return [step * i for i in range(count + 1)], lambda x: x / (step * count)
+
+
+def panel(left, top, width, title, values, label, axis=powers):
+    """One plot over the logarithm of the tokens: `values` are lists of (tokens, value), one for each series."""
     points = [p for line in values for p in line]
-    x0, x1 = log2(min(p[0] for p in points)), log2(max(p[0] for p in points))
-    y0, y1 = floor(log10(min(p[1] for p in points))), ceil(log10(max(p[1] for p in points)))
-    x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
-    inner, base = WIDTH - 84, HEIGHT - BOTTOM
+    x0, x1 = math.log2(min(p[0] for p in points)), math.log2(max(p[0] for p in points))
+    x1 = max(x1, x0 + 1)
+    inner, base = width - 84, top + HEIGHT - BOTTOM
+    marks, height = axis([p[1] for p in points])
 
     def place(tokens, value):
-        x = left + 64 + (log2(tokens) - x0) / (x1 - x0) * inner
-        return f"{x:.1f}", f"{base - (log10(value) - y0) / (y1 - y0) * (base - TOP):.1f}"
+        x = left + 64 + (math.log2(tokens) - x0) / (x1 - x0) * inner
+        return f"{x:.1f}", f"{base - height(value) * (HEIGHT - BOTTOM - 24):.1f}"
 
-    out = [f'<text class="title" x="{left + 64}" y="{TOP - 12}">{title}</text>']
-    for power in range(y0, y1 + 1):
-        _, y = place(2**x0, 10.0**power)
+    out = [f'<text class="title" x="{left + 64}" y="{top + 12}">{title}</text>']
+    for mark in marks:
+        _, y = place(2**x0, mark)
         out.append(f'<path class="grid" d="M{left + 64} {y}h{inner}"/>')
-        out.append(f'<text x="{left + 58}" y="{y}" dy="4" text-anchor="end">{label(10.0**power)}</text>')
-    for power in range(int(x0), int(x1) + 1, 2 if x1 - x0 > 5 else 1):
-        x, _ = place(2**power, 10.0**y0)
+        out.append(f'<text x="{left + 58}" y="{y}" dy="4" text-anchor="end">{label(mark)}</text>')
+    for power in range(int(x0), int(x1) + 1, 2 if x1 - x0 > 5 and width == WIDTH else 1):
+        x, _ = place(2**power, marks[0])
         out.append(f'<text x="{x}" y="{base + 18}" text-anchor="middle">{tokens_text(2**power)}</text>')
     out.append(f'<text x="{left + 64 + inner / 2}" y="{base + 36}" text-anchor="middle">tokens</text>')
     for i, line in reversed(list(enumerate(values))):  # qkv, the first, on top
@@ -213,27 +245,34 @@ def panel(left, title, values, label):
 
 def draw(report):
     lines = report["series"][: len(LIGHT)]
+    head, dim = report["shape"][1], report["shape"][5]
     times = [[(p["tokens"], p["seconds"]) for p in s["points"]] for s in lines]
+    speeds = [[(n, 4e-9 * head * dim * n * n / seconds) for n, seconds in line] for line in times]
     # A page is the least that a resident set grows by.
     memory = [[(p["tokens"], max(p["extra_memory_bytes"], 4096)) for p in s["points"] if p["extra_memory_bytes"] is not None]
               for s in lines]  # fmt: skip
-    head = report["shape"][1]
-    what = f"{head} head{'s' if head > 1 else ''} of {report['shape'][5]}, fp32, {report['threads']} threads"
+    what = f"{head} head{'s' if head > 1 else ''} of {dim}, fp32, {report['threads']} threads"
+    stops = [f"{s['name']}: {s['stopped']}" for s in lines if "stopped" in s]
     rules = "".join(f".line.s{i}{{stroke:{c}}}.dot.s{i}{{fill:{c}}}" for i, c in enumerate(LIGHT))
     dark = "".join(f".line.s{i}{{stroke:{c}}}.dot.s{i}{{fill:{c}}}" for i, c in enumerate(DARK))
+    top = 52
+    bottom = top + 2 * HEIGHT + 8
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="Time and extra memory of exact attention over the number of tokens, {what}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH} {bottom + 18 * len(stops) + 4}" role="img" '
+        f'aria-label="Time, extra memory and speed of exact attention over the number of tokens, {what}">',
         "<style>text{font:12px system-ui,sans-serif;fill:#44403c}.title{font-weight:600;font-size:13px}"
         ".grid{stroke:#a8a29e;stroke-opacity:.35}.line{fill:none;stroke-width:1.6}.line.s0{stroke-width:2.8}"
         f"{rules}@media(prefers-color-scheme:dark){{text{{fill:#d6d3d1}}{dark}}}</style>",
     ]
     x = 64.0
     for i, s in enumerate(lines):
-        out.append(f'<circle class="dot s{i}" cx="{x:.0f}" cy="24" r="5"/><text x="{x + 10:.0f}" y="28">{s["name"]}</text>')
+        out.append(f'<circle class="dot s{i}" cx="{x:.0f}" cy="20" r="5"/><text x="{x + 10:.0f}" y="24">{s["name"]}</text>')
         x += 34 + 7 * len(s["name"])
-    out += panel(0, f"time of a call ({what})", times, seconds_text)
-    out += panel(WIDTH, "memory beside the tensors", memory, lambda b: short(b, ["B", "kB", "MB", "GB"]))
+    out += panel(0, top, WIDTH, f"time of a call ({what})", times, seconds_text)
+    out += panel(WIDTH, top, WIDTH, "memory beside the tensors", memory, lambda b: short(b, ["B", "kB", "MB", "GB"]))
+    out += panel(0, top + HEIGHT, 2 * WIDTH, "useful GFLOP/s", speeds, lambda x: f"{x:g}", steps)
+    for i, stop in enumerate(stops):
+        out.append(f'<text x="64" y="{bottom + 18 * i}">{html.escape(stop)}</text>')
     return "\n".join([*out, "</svg>", ""])
 
 
@@ -245,7 +284,8 @@ def main():
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--to", type=int, default=131072, help="most tokens")
-    parser.add_argument("--limit", type=float, default=20, help="seconds that a call may take")
+    parser.add_argument("--limit", type=float, default=60, help="seconds that a call may take")
+    parser.add_argument("--only", action="append", metavar="NAME", help="only this engine (repeat for more)")
     parser.add_argument("--svg", default=HERE.parent / "docs" / "growth.svg", type=Path)
     parser.add_argument("--json", default=HERE / "results" / "growth.json", type=Path)
     parser.add_argument("--draw", action="store_true", help="only draw --json again")
@@ -256,7 +296,7 @@ def main():
     if not options.draw:
         if not options.qkv:
             parser.error("--qkv is needed")
-        options.json.write_text(json.dumps(measure(options), indent=1) + "\n")
+        measure(options)
     options.svg.write_text(draw(json.loads(options.json.read_text())))
 
 

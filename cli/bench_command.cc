@@ -105,9 +105,10 @@ void add_bench_command(CLI::App& app) {
       "--shapes", options->shapes,
       "Only lines whose name contains this (several: a;b), or shapes of your own: "
       "batch,heads_q,heads_kv,queries,keys,dim[:dim_v][ causal][ fp32|bf16|fp16|int8]"
-      "[ prefill|decode|backward|trace]");
+      "[ prefill|decode|backward|trace|call]");
   command->add_flag("--quick", options->quick, "Three lines, a few seconds");
-  command->add_flag("--all", options->all, "Also bf16, decode, backward and the trace's cost");
+  command->add_flag("--all", options->all,
+                    "Also bf16, decode, backward, the trace's cost and short calls");
   command->add_flag("--peers", options->peers,
                     "Beside PyTorch, ONNX Runtime, OpenVINO and ggml, by turns in the same minute");
   command->add_option("--python", options->python, "The interpreter that has the peers")

@@ -1,4 +1,4 @@
-// Calls of attention(), weights() and merge() drawn from bytes, right and wrong. Each array has memory of exactly its reach, so
+// Calls of attention(), attention_backward(), weights() and merge() drawn from bytes, right and wrong. Each array has memory of exactly its reach, so
 // that the address sanitizer sees the first byte too far; a call that is refused must have written nothing.
 #include <fuzzer/FuzzedDataProvider.h>
 
@@ -171,11 +171,14 @@ class Drawing {
     draw_options();
     const qkv::TensorView query = memory_.tensor(query_shape(dim_), type_);
     const qkv::TensorView key = memory_.tensor(key_shape(dim_), key_type_);
-    switch (bytes_.ConsumeIntegralInRange(0, 4)) {
+    switch (bytes_.ConsumeIntegralInRange(0, 6)) {
       case 0:
         return run_weights(query, key);
       case 1:
         return run_merge();
+      case 2:
+      case 3:
+        return run_backward(query, key);
       default:
         return run_attention(query, key);
     }
@@ -326,6 +329,30 @@ class Drawing {
     for (const std::int64_t n : {batch_, heads_, queries_, keys_}) small &= n <= 1000;
     if (small && sometimes(0.5f)) output.trace = &trace;
     refused_or_done([&] { qkv::attention(query, key, value, options_, output); });
+  }
+
+  // Gradients with no forward pass before: out and lse may be any numbers.
+  void run_backward(const qkv::TensorView& query, const qkv::TensorView& key) {
+    const qkv::TensorView value = memory_.tensor(key_shape(dim_v_), key_type_);
+    const qkv::TensorView out = memory_.tensor(query_shape(dim_v_), type_);
+    const qkv::TensorView d_out = memory_.tensor(query_shape(dim_v_), type_);
+    const std::span<const float> lse = memory_.floats(rows());
+    std::span<const float> d_lse;
+    if (sometimes(0.3f)) d_lse = memory_.floats(rows());
+    const auto type = [&] { return sometimes(0.2f) ? qkv::DType::f16 : qkv::DType::f32; };
+    qkv::AttentionGradients to;
+    if (sometimes(0.8f)) to.d_query = memory_.tensor(query_shape(dim_), type());
+    if (sometimes(0.8f)) to.d_key = memory_.tensor(key_shape(dim_), type());
+    if (sometimes(0.8f)) to.d_value = memory_.tensor(key_shape(dim_v_), type());
+    if (sometimes(options_.bias ? 0.5f : 0.02f))
+      to.d_bias = memory_.tensor(spoiled(options_.bias.shape), qkv::DType::f32);
+    if (sometimes(options_.sinks.empty() ? 0.02f : 0.5f) && heads_ < kLargest)
+      to.d_sinks = memory_.array<float>(heads_);
+    if (sometimes(0.05f))  // in place, which is refused
+      to.d_query = {const_cast<void*>(d_out.data), d_out.dtype, d_out.shape, d_out.strides};
+    refused_or_done([&] {
+      qkv::attention_backward(query, key, value, options_, {out, lse}, d_out, to, d_lse);
+    });
   }
 
   void run_weights(const qkv::TensorView& query, const qkv::TensorView& key) {

@@ -28,7 +28,8 @@ ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "CTEST_OUTPUT_ON_FAILURE": "1", "PY
                "QKV_BUILD": str(ROOT / "build" / "release"),
                "QKV_MARIAN_PROBE": str(ROOT / "build" / "release" / "tests" / "marian_probe")}
 # Tests that valgrind has time for, some fifty times slower than without it.
-MEMCHECK = ["Contract*", "CApi.*", "Overlap.*", "Merge.*", "Trace.*", "Differential.*-*Slow*", "Trace.EveryFieldAgainstTheReferenceAtEveryBlockSize"]
+MEMCHECK = ["Contract*", "CApi.*", "Overlap.*", "Merge.*", "Trace.*", "Backward*.*",
+            "Differential.*-*Slow*", "Trace.EveryFieldAgainstTheReferenceAtEveryBlockSize"]
 COLOUR = r"\x1b\[[0-9;]*m"
 NOISE = r"^clang-tidy-?\d* |warnings? generated\.$"  # of clang-tidy, around what it found
 

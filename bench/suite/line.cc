@@ -9,7 +9,8 @@
 namespace qkv::bench {
 namespace {
 
-constexpr std::array<Kind, 4> kKinds = {Kind::prefill, Kind::decode, Kind::backward, Kind::trace};
+constexpr std::array<Kind, 5> kKinds = {Kind::prefill, Kind::decode, Kind::backward, Kind::trace,
+                                        Kind::call};
 constexpr std::array<Type, 4> kTypes = {Type::f32, Type::bf16, Type::f16, Type::i8};
 
 // Takes the number at the front of `text`, and the separator before it.
@@ -60,9 +61,11 @@ std::string_view name_of(Kind kind) {
     case Kind::backward:
       return "backward";
     case Kind::trace:
+      return "trace";
+    case Kind::call:
       break;
   }
-  return "trace";
+  return "call";
 }
 
 std::string_view name_of(Type type) {
@@ -118,7 +121,7 @@ Line parse_line(const std::string& name) {
     throw std::invalid_argument(
         "a shape is batch,heads_q,heads_kv,queries,keys,dim[:dim_v][ causal][ type][ kind] with "
         "heads_q a multiple of heads_kv, type fp32, bf16, fp16 or int8, kind prefill, decode, "
-        "backward or trace, got \"" +
+        "backward, trace or call, got \"" +
         name + "\"");
   return line;
 }

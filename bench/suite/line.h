@@ -8,7 +8,8 @@
 
 namespace qkv::bench {
 
-enum class Kind { prefill, decode, backward, trace };
+// call: so little to compute that what matters is what a call costs before it begins, and that threads do no harm.
+enum class Kind { prefill, decode, backward, trace, call };
 // What query, key, value and output are stored as; i8: keys and values only, with a scale per row, the rest fp32.
 enum class Type { f32, bf16, f16, i8 };
 

@@ -26,6 +26,8 @@ struct Targets {
   std::optional<double> of_pytorch;          // times
   std::optional<double> of_others;           // times the fastest of the other peers
   std::optional<double> of_bf16;             // times the bf16 line of the same shape
+  std::optional<double> microseconds;        // at most
+  std::optional<double> of_one_thread;       // times the same call on one thread
   std::optional<double> more_time;  // at most: of the traced call over the plain one, as a fraction
 };
 Targets targets(const Line& line);

@@ -104,7 +104,7 @@ PeerTimes Peers::time(const std::string& peer, const Line& line, int threads, do
           {line.batch, line.heads, line.heads_kv, line.queries, line.keys, line.dim, line.dim_v}},
          {"causal", line.causal},
          {"type", name_of(line.type)},
-         {"kind", name_of(line.kind)},
+         {"kind", name_of(line.kind == Kind::call ? Kind::prefill : line.kind)},
          {"threads", threads},
          {"seconds", seconds},
          {"least", least},

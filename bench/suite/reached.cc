@@ -69,6 +69,11 @@ std::vector<Check> checks(const Result& result, const std::vector<Result>& all) 
         where_measured(result,
                        [&] { return percent * (result.traced.median / result.qkv.median - 1); }),
         true);
+  if (t.microseconds)
+    add("time", " µs", *t.microseconds,
+        where_measured(result, [&] { return 1e6 * result.qkv.median; }), true);
+  if (t.of_one_thread && result.alone.measured())
+    add("one thread", "×", *t.of_one_thread, result.alone.median / result.qkv.median);
   if (t.of_bf16) add("bf16", "×", *t.of_bf16, of_bf16(result, all));
   if (result.peers.empty()) return found;  // nobody was asked
   if (t.of_pytorch) add(kPyTorch, "×", *t.of_pytorch, result.speedup(kPyTorch));

@@ -10,8 +10,9 @@
 namespace qkv::bench {
 
 struct Check {
-  std::string of;    // "peak", "read bandwidth", "a core", "more time", "bf16", "PyTorch", "others"
-  std::string unit;  // "%", "×" or " GB/s"
+  std::string of;  // "peak", "read bandwidth", "a core", "more time", "bf16", "PyTorch", "others",
+                   // "time", "one thread"
+  std::string unit;  // "%", "×", " GB/s" or " µs"
   bool at_most = false;
   double needed = 0;              // in units
   std::optional<double> reached;  // likewise; nothing where a part of it was not measured

@@ -56,6 +56,8 @@ Row our_head(Kind kind, const std::string& name) {
       return {name, "time", "GB/s", "of read bandwidth"};
     case Kind::trace:
       return {name, "without", "with", "more time"};
+    case Kind::call:
+      return {name, "time", "best", "on one thread"};
     default:
       return {name, "time", "GFLOP/s", "best", "of peak"};
   }
@@ -75,6 +77,9 @@ Row our_cells(const Result& r) {
     case Kind::trace:
       return {name, time_text(r.qkv.median), time_text(r.traced.median),
               text("%.1f%%", 100 * (r.traced.median / r.qkv.median - 1))};
+    case Kind::call:
+      return {name, time_text(r.qkv.median), time_text(r.qkv.best),
+              r.alone.measured() ? time_text(r.alone.median) : kNothing};
     default:
       return {name, time_text(r.qkv.median), text("%.0f", r.gflops(r.qkv)),
               text("%.0f", r.best_gflops(r.qkv)), text("%.0f%%", 100 * r.gflops(r.qkv) / r.peak)};
@@ -83,7 +88,7 @@ Row our_cells(const Result& r) {
 
 // A peer's figure, in the unit of the table.
 std::string peer_cell(const Result& r, const Timing& t) {
-  if (r.line.kind == Kind::trace) return time_text(t.median);
+  if (r.line.kind == Kind::trace || r.line.kind == Kind::call) return time_text(t.median);
   return r.line.kind == Kind::decode ? text("%.1f", r.gigabytes(t)) : text("%.0f", r.gflops(t));
 }
 
@@ -109,7 +114,7 @@ std::string part_table(const std::vector<Result>& all, const Part& part, Kind ki
   return table(rows);
 }
 
-// Every table of one thread count: prefill by type, then decode, backward and trace.
+// Every table of one thread count: prefill by type, then decode, backward, trace and short calls.
 std::vector<std::string> tables(const std::vector<Result>& results, const std::vector<Peer>& peers,
                                 int threads) {
   std::vector<std::string> out;
@@ -123,6 +128,7 @@ std::vector<std::string> tables(const std::vector<Result>& results, const std::v
   add(Kind::decode, nullptr, "decode");
   add(Kind::backward, nullptr, "backward");
   add(Kind::trace, nullptr, "trace (top 8, received, blocks of 64)");
+  add(Kind::call, nullptr, "short calls");
   return out;
 }
 
@@ -201,6 +207,7 @@ nlohmann::json result_json(const Result& r, const std::vector<Result>& all) {
                           {"qkv", timing_json(r.qkv)}, {"targets", nlohmann::json::array()}};
   if (l.kind == Kind::decode) entry["read_gb_per_s"] = r.bandwidth;
   if (l.kind == Kind::trace && r.traced.measured()) entry["traced"] = timing_json(r.traced);
+  if (r.alone.measured()) entry["one_thread"] = timing_json(r.alone);
   if (r.extra_memory) entry["extra_memory_bytes"] = *r.extra_memory;
   for (const auto& [name, timing] : r.peers) entry["peers"][name] = timing_json(timing);
   for (const Check& check : checks(r, all)) {

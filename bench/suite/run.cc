@@ -98,8 +98,10 @@ Result measure(const RunOptions& options, const Line& line, int threads, Peers* 
   result.peak_type = line.type == Type::bf16 && has_bf16_dot(isa()) ? Type::bf16 : Type::f32;
   Subject subject(line);
   const auto plain = [&] { subject.run(threads); };
+  const auto alone = [&] { subject.run(1); };
+  const bool is_alone = threads == 1 || line.kind != Kind::call;
   const auto traced = [&] { subject.run_traced(threads); };
-  std::vector<double> peaks, bandwidths, plain_times, traced_times;
+  std::vector<double> peaks, bandwidths, plain_times, alone_times, traced_times;
   std::map<std::string, std::vector<double>> peer_times;
   std::unique_ptr<TemporaryFolder> folder;
   settled_peak(result.peak_type, threads);
@@ -117,6 +119,7 @@ Result measure(const RunOptions& options, const Line& line, int threads, Peers* 
     if (line.kind == Kind::decode)
       bandwidths.push_back(read_bandwidth(threads, bandwidth_buffer_bytes()));
     append(plain_times, time_runs(plain, options.seconds, kLeast));
+    if (!is_alone) append(alone_times, time_runs(alone, options.seconds, kLeast));
     if (line.kind == Kind::trace) append(traced_times, time_runs(traced, options.seconds, kLeast));
     if (peers == nullptr) continue;
     for (const Peer& peer : peers->present())
@@ -125,6 +128,7 @@ Result measure(const RunOptions& options, const Line& line, int threads, Peers* 
   result.peak = median(peaks);
   result.bandwidth = median(bandwidths);
   result.qkv = timing_of(plain_times);
+  if (!is_alone) result.alone = timing_of(alone_times);
   if (line.kind == Kind::trace) result.traced = timing_of(traced_times);
   result.extra_memory = extra_memory(options.self, line, threads);
   for (auto& [name, timing] : result.peers) {

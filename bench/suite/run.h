@@ -39,6 +39,7 @@ struct Result {
   Type peak_type = Type::f32;  // bf16: of its dot products; else of fp32 multiply-adds
   double bandwidth = 0;        // GB/s, likewise; only for decode
   Timing qkv;
+  Timing alone;   // only for call, on more than one thread: the same on one
   Timing traced;  // only for trace: the same with the trace, qkv above is without
   std::map<std::string, Timing> peers;       // by name
   std::optional<std::int64_t> extra_memory;  // bytes

@@ -1,5 +1,5 @@
-// The C door to qkv, for C99 and later and for every language that can call C. It does what attention.h, trace.h and isa.h
-// do in C++, bit for bit; what an option means stands there in more words.
+// The C door to qkv, for C99 and later and for every language that can call C. It does what attention.h, trace.h, isa.h
+// and threads.h do in C++, bit for bit; what an option means stands there in more words.
 //
 //   float *q, *k, *v, *o;                                      // [batch, heads, tokens, dim], dense
 //   qkv_tensor query = qkv_dense(q, QKV_F32, 1, 8, 100, 64);
@@ -233,6 +233,19 @@ QKV_C_API int qkv_weights(const qkv_tensor* query, const qkv_tensor* key,
                           const qkv_options* options, const float* lse, int64_t lse_size,
                           int64_t query_begin, int64_t query_end, int64_t key_begin,
                           int64_t key_end, const qkv_tensor* out);
+
+// A pool of the program's own: calls task(data, i) once for each i in [0, count), on at most `threads` (2 or more) threads, the
+// caller's among them or not, and returns when all have ended. Tasks run side by side, and ask for no further tasks. The lowest
+// i are best handed out first: where tasks differ, the long ones stand there. `context` is what qkv_set_parallel_for() was
+// given.
+typedef void (*qkv_parallel_for)(void* context, int threads, int64_t count,
+                                 void (*task)(void* data, int64_t index), void* data);
+// From now on every task of qkv runs on `pool`; null: on qkv's own threads again, which sleep between calls. Not to be called
+// while another thread is inside qkv. Results do not depend on the pool, not even in their bits.
+QKV_C_API void qkv_set_parallel_for(qkv_parallel_for pool, void* context);
+// What `threads` = 0 means: QKV_NUM_THREADS of the environment, else one for each core that the process may use. 0, with an
+// error, if QKV_NUM_THREADS is no positive integer.
+QKV_C_API int qkv_default_threads(void);
 
 // What went wrong in this thread's last call that did not return QKV_OK; "" if there was none. Valid until the next such.
 QKV_C_API const char* qkv_last_error(void);

@@ -21,6 +21,9 @@ namespace qkv {
 using ParallelFor = void (*)(void* context, int threads, std::int64_t count,
                              void (*body)(void* data, std::int64_t index), void* data);
 
+// What `threads` = 0 means, as above. Throws std::invalid_argument if QKV_NUM_THREADS is no positive integer.
+int default_threads();
+
 // From now on every task of qkv runs on `pool`; nullptr: on qkv's own again. Not to be called while another thread is inside
 // qkv. Results do not depend on the pool, not even in their bits.
 void set_parallel_for(ParallelFor pool, void* context);

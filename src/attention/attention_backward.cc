@@ -4,12 +4,14 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "attention/backward.h"
 #include "attention/check.h"
+#include "attention/overlap.h"
 #include "attention/parallel.h"
 #include "qkv/attention.h"
 
@@ -24,10 +26,12 @@ Shape4 key_shape(const Problem& p, std::int64_t dim) {
                                  : Shape4{p.batch, p.heads_kv, p.keys, dim};
 }
 
-void check_entries(const char* name, std::size_t size, std::int64_t expected, const char* of_what) {
-  if (static_cast<std::int64_t>(size) != expected)
-    fail(kName, std::string(name) + " has " + std::to_string(size) + " entries; expected " +
-                    of_what + " = " + std::to_string(expected));
+void check_entries(const char* name, std::span<const float> values, std::int64_t expected,
+                   const char* of_what) {
+  if (std::ssize(values) != expected)
+    fail(kName, std::string(name) + " has " + std::to_string(values.size()) +
+                    " entries; expected " + of_what + " = " + std::to_string(expected));
+  check_aligned(kName, name, values.data(), sizeof(float));
 }
 
 MutableRows gradient_rows(const char* name, const MutableTensorView& t, const Shape4& shape,
@@ -132,13 +136,12 @@ void attention_backward(const TensorView& query, const TensorView& key, const Te
                         const TensorView& d_out, const AttentionGradients& gradients,
                         std::span<const float> d_lse) {
   const Problem p = backward_problem(query, key, value, options);
-  // gradients multiply floats: bfloat16 is widened
-  BackwardCall call{narrowest_panel(kernels::float_kernels(), p.queries), p};
   check_tensor(kName, "forward.out", forward.out, query_shape(p, p.dim_v));
   check_tensor(kName, "d_out", d_out, query_shape(p, p.dim_v));
-  check_entries("forward.lse", forward.lse.size(), p.row_count(), "batch·heads_q·queries");
+  BackwardCall call{narrowest_panel(gradient_kernels(p, d_out.dtype), p.queries), p};
+  check_entries("forward.lse", forward.lse, p.row_count(), "batch·heads_q·queries");
   if (d_lse.data() != nullptr)
-    check_entries("d_lse", d_lse.size(), p.row_count(), "batch·heads_q·queries");
+    check_entries("d_lse", d_lse, p.row_count(), "batch·heads_q·queries");
   call.out = rows_of(forward.out);
   call.d_out = rows_of(d_out);
   call.out.starts = call.d_out.starts = p.query.starts;
@@ -152,10 +155,25 @@ void attention_backward(const TensorView& query, const TensorView& key, const Te
   if (gradients.d_sinks.data() != nullptr) {
     if (p.sinks == nullptr)
       fail(kName, "d_sinks is given but the call has no sinks; expected both");
-    check_entries("d_sinks", gradients.d_sinks.size(), p.heads, "query heads");
+    check_entries("d_sinks", gradients.d_sinks, p.heads, "query heads");
     d_sinks.assign(static_cast<std::size_t>(p.batch * p.heads), 0);
     call.d_sinks = d_sinks.data();
   }
+  Places places;
+  places.read("query", query);
+  places.read("key", key);
+  places.read("value", value);
+  places.read(options);
+  places.read("forward.out", forward.out);
+  places.read("forward.lse", forward.lse);
+  places.read("d_out", d_out);
+  places.read("d_lse", d_lse);
+  places.written("d_query", gradients.d_query);
+  places.written("d_key", gradients.d_key);
+  places.written("d_value", gradients.d_value);
+  places.written("d_bias", gradients.d_bias);
+  places.written("d_sinks", gradients.d_sinks);
+  places.check(kName);
 
   if (call.d_bias.data != nullptr) clear(gradients.d_bias);
   // entries that several heads share are summed up head after head

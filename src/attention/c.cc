@@ -19,6 +19,7 @@
 #include "attention/problem.h"
 #include "qkv/attention.h"
 #include "qkv/isa.h"
+#include "qkv/threads.h"
 
 namespace {
 
@@ -369,6 +370,16 @@ int qkv_weights(const qkv_tensor* query, const qkv_tensor* key, const qkv_option
                  options_of(function, options), array(function, "lse", lse, lse_size),
                  {query_begin, query_end}, {key_begin, key_end}, tensor(function, "out", out));
   });
+}
+
+void qkv_set_parallel_for(qkv_parallel_for pool, void* context) {
+  qkv::set_parallel_for(pool, context);
+}
+
+int qkv_default_threads(void) {
+  int threads = 0;
+  guarded([&] { threads = qkv::default_threads(); });
+  return threads;
 }
 
 const char* qkv_last_error(void) { return last_error.data(); }

@@ -38,12 +38,14 @@ void check_aligned(const char* function, const char* name, const void* data, std
 void check_memory(const char* function, const char* name, const TensorView& t) {
   for (std::size_t i = 0; i < 4; ++i)
     if (t.shape[i] < 0)
-      fail(function, std::string(name) + " has a negative size in its shape " + text_of(t.shape));
+      fail(function, std::string(name) + " has a negative size in its shape " + text_of(t.shape) +
+                         "; expected 0 or more");
   if (elements(t.shape) < 0)
-    fail(function, std::string(name) + " has too many elements: shape " + text_of(t.shape));
+    fail(function, std::string(name) + " has too many elements: shape " + text_of(t.shape) +
+                       "; expected a product of at most 2^63 − 1");
   if (t.data == nullptr && elements(t.shape) > 0)
-    fail(function,
-         std::string(name) + " of shape " + text_of(t.shape) + " has no data (null pointer)");
+    fail(function, std::string(name) + " of shape " + text_of(t.shape) +
+                       " has no data (null pointer); expected memory for its elements");
   if (elements(t.shape) > 0) check_aligned(function, name, t.data, size_of(t.dtype));
   if (reaches_far(t))
     fail(function, std::string(name) + " of shape " + text_of(t.shape) + " with strides " +

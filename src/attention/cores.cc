@@ -16,6 +16,8 @@
 #include <system_error>
 #include <thread>
 
+#include "qkv/threads.h"
+
 namespace qkv {
 namespace {
 

@@ -1,13 +1,10 @@
-// How many threads are of use to this process.
+// How many threads are of use to this process; default_threads() of qkv/threads.h stands on it.
 #pragma once
 
 namespace qkv {
 
 // Cores that the thread which asks first may run on, at most the cgroup's CPU quota rounded up; at least 1. Read once.
 int available_cores();
-
-// QKV_NUM_THREADS, or else available_cores(). Read once. Throws std::invalid_argument if it is no positive integer.
-int default_threads();
 
 // Cores that the CPU quotas of a cgroup and its parents allow, rounded up; 0: no limit. `membership` is the file
 // /proc/self/cgroup, `mount` is /sys/fs/cgroup.

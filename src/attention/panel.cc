@@ -54,12 +54,21 @@ Panel::Panel(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t firs
     : batch(b), head(h), first(first_query), count(query_count), keys(p.keys_of(b)) {
   inner = {0, p.keys};
   outer = {p.keys, 0};
-  const std::int64_t before = p.position(b, 0);
+  const auto at = [&, from = p.position(b, first)](int lane) {
+    return from + std::min(lane, count - 1);
+  };
+  for (int lane = 0; lane < kernels::kMaxPanel; ++lane)
+    position[static_cast<std::size_t>(lane)] = static_cast<std::int32_t>(at(lane));
+  if (p.causal == Causal::no && p.window.left < 0 && p.window.right < 0) {
+    begin.fill(0);
+    end.fill(static_cast<std::int32_t>(keys));
+    inner = {0, keys};
+    if (keys > 0) outer = inner;
+    return;
+  }
   for (int lane = 0; lane < kernels::kMaxPanel; ++lane) {
     const auto i = static_cast<std::size_t>(lane);
-    const std::int64_t at = before + first + std::min(lane, count - 1);
-    const Range seen = p.visible_from(at, keys);
-    position[i] = static_cast<std::int32_t>(at);
+    const Range seen = p.visible_from(at(lane), keys);
     begin[i] = static_cast<std::int32_t>(seen.begin);
     end[i] = static_cast<std::int32_t>(seen.end);
     inner = {std::max(inner.begin, seen.begin), std::min(inner.end, seen.end)};
@@ -127,7 +136,7 @@ Runs runs_of(const kernels::Kernels& kernel, const Panel& panel, Range keys) {
 }
 
 void panel_dots(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
-                const float* packed, const KeyChunk& chunk, float* scores) {
+                const float* packed, const KeyChunk& chunk, float* scores, float* top) {
   const int count = static_cast<int>(chunk.range.end - chunk.range.begin);
   for (const Run& run : runs_of(kernel, panel, chunk.range)) {
     const KeyChunk keys = chunk.part(run.keys);
@@ -136,9 +145,10 @@ void panel_dots(const kernels::Kernels& kernel, const Problem& p, const Panel& p
     if (keys.halves != nullptr)
       kernel.pairs->query_dot_keys(reinterpret_cast<const kernels::Pair*>(packed), keys.halves,
                                    keys.stride, key_count, p.dim + p.dim % 2,
-                                   std::fabs(factor_of(p)), run.first_lane, to);
+                                   std::fabs(factor_of(p)), run.first_lane, to, top);
     else
-      kernel.query_dot_keys(packed, keys.floats, keys.stride, key_count, p.dim, run.first_lane, to);
+      kernel.query_dot_keys(packed, keys.floats, keys.stride, key_count, p.dim, run.first_lane, to,
+                            top);
   }
   if (chunk.scale != nullptr) kernel.scale_rows(scores, count, chunk.scale);
   if (p.softcap > 0) kernel.softcap(scores, count, p.softcap, kLog2e);
@@ -156,10 +166,13 @@ bool panel_options(const kernels::Kernels& kernel, const Problem& p, const Panel
   return edges || p.mask.data != nullptr || p.bias.data != nullptr;
 }
 
-bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
-                  const float* packed, const KeyChunk& keys, float* scores) {
-  panel_dots(kernel, p, panel, packed, keys, scores);
-  return panel_options(kernel, p, panel, keys.range, scores);
+ScoresSeen panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                        const float* packed, const KeyChunk& keys, float* scores, float* top) {
+  const bool plain = keys.scale == nullptr && p.softcap == 0 && p.bias.data == nullptr &&
+                     p.alibi_slopes == nullptr && p.mask.data == nullptr &&
+                     panel.inner.begin <= keys.range.begin && keys.range.end <= panel.inner.end;
+  panel_dots(kernel, p, panel, packed, keys, scores, plain ? top : nullptr);
+  return {panel_options(kernel, p, panel, keys.range, scores), plain};
 }
 
 }  // namespace qkv

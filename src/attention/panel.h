@@ -67,15 +67,19 @@ Runs runs_of(const kernels::Kernels& kernel, const Panel& panel, Range keys);
 void pack_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
                 float* packed);
 
-// Scores of the panel against these keys, at most kChunk of them, in log2 units, after every option; −inf where hidden. Returns
-// whether some score may be −inf.
-bool panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
-                  const float* packed, const KeyChunk& keys, float* scores);
+// Scores of the panel against these keys, at most kChunk of them, in log2 units, after every option; −inf where hidden.
+struct ScoresSeen {
+  bool some_hidden;  // whether some score may be −inf
+  bool
+      top_known;  // whether top holds the largest of each lane: not where an option follows the products
+};
+ScoresSeen panel_scores(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
+                        const float* packed, const KeyChunk& keys, float* scores, float* top);
 
 // The two halves of panel_scores: query·key · scale → softcap, and what comes after. Between them the backward pass keeps the
 // capped scores.
 void panel_dots(const kernels::Kernels& kernel, const Problem& p, const Panel& panel,
-                const float* packed, const KeyChunk& keys, float* scores);
+                const float* packed, const KeyChunk& keys, float* scores, float* top = nullptr);
 bool panel_options(const kernels::Kernels& kernel, const Problem& p, const Panel& panel, Range keys,
                    float* scores);
 

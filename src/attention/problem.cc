@@ -77,7 +77,8 @@ void use_pages(const char* function, const TensorView& key, const AttentionOptio
     fail(function, "block_table has " + std::to_string(entries) +
                        " entries; expected as many for each of the " + std::to_string(p.batch) +
                        " batch entries");
-  if (p.key_lengths == nullptr) fail(function, "block_table needs key_lengths");
+  if (p.key_lengths == nullptr)
+    fail(function, "block_table needs key_lengths, but there are none; expected both");
   check_aligned(function, "block_table", options.block_table.data(),
                 sizeof(options.block_table[0]));
   p.key.table = options.block_table.data();
@@ -217,7 +218,8 @@ Problem score_problem(const char* function, const TensorView& query, const Tenso
   p.k_scale = scale_rows(function, "k_scale", "key", key, options.k_scale, p.key);
 
   p.scale = options.scale.value_or(1.0f / std::sqrt(static_cast<float>(p.dim)));
-  if (!std::isfinite(p.scale)) fail(function, "scale is not finite: " + std::to_string(p.scale));
+  if (!std::isfinite(p.scale))
+    fail(function, "scale is " + std::to_string(p.scale) + "; expected a finite number");
   if (!std::isfinite(options.softcap) || options.softcap < 0)
     fail(function, "softcap is " + std::to_string(options.softcap) +
                        "; expected 0 (none) or a positive number");

@@ -38,7 +38,6 @@ struct ValueChunk {
   const kernels::Pair* pairs = nullptr;
   int dim = 0;
   const float* scale = nullptr;  // of each int8 value; null for the other types
-  bool finite = true;            // of pairs: whether none is Inf or NaN
 
   ValueChunk part(Range keys) const;
 };
@@ -52,6 +51,22 @@ KeyChunk load_keys(const kernels::Kernels& kernel, const Problem& p, std::int64_
 // keys.begin is even.
 ValueChunk load_values(const kernels::Kernels& kernel, const Problem& p, std::int64_t b,
                        std::int64_t kv_head, Range keys, float* scratch);
+
+// Values of one head in pairs, those that queries [begin, end) see, packed once for many row blocks. They lie in this thread's memory
+// until the next ones. Empty where values are no pairs, or are too many to be kept.
+class PackedValues {
+ public:
+  PackedValues(const kernels::Kernels& kernel, const Problem& p, std::int64_t b,
+               std::int64_t kv_head, Range queries);
+  bool empty() const { return pairs_ == nullptr; }
+  // Keys of one chunk.
+  ValueChunk chunk(Range keys) const;
+
+ private:
+  int dim_;
+  std::int64_t first_;  // a multiple of kMaxChunk
+  const kernels::Pair* pairs_ = nullptr;
+};
 
 // Whether no value, nor scale, is Inf or NaN.
 bool is_finite(const kernels::Kernels& kernel, const ValueChunk& values);

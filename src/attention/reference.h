@@ -23,20 +23,33 @@ struct Reference {
   std::vector<Real> weights;  // [B,H,Sq,Sk]
 };
 
-// One stored number, exactly.
+// The stored numbers of one row, exactly.
 template <class Real>
-Real element(const Rows& rows, std::int64_t b, std::int64_t h, std::int64_t t, int d) {
-  switch (rows.dtype) {
-    case DType::f16:
-      return Real{kernels::half_to_float(rows.row_as<std::uint16_t>(b, h, t)[d])};
-    case DType::bf16:
-      return Real{kernels::bfloat16_to_float(rows.row_as<std::uint16_t>(b, h, t)[d])};
-    case DType::i8:
-      return static_cast<Real>(rows.row_as<std::int8_t>(b, h, t)[d]);
-    default:
-      return Real{rows.row_as<float>(b, h, t)[d]};
+class Numbers {
+ public:
+  Numbers(const Rows& rows, std::int64_t b, std::int64_t h, std::int64_t t)
+      : dtype_(rows.dtype), data_(rows.row_as<std::byte>(b, h, t)) {}
+  Real operator[](int d) const {
+    switch (dtype_) {
+      case DType::f16:
+        return Real{kernels::half_to_float(as<std::uint16_t>(d))};
+      case DType::bf16:
+        return Real{kernels::bfloat16_to_float(as<std::uint16_t>(d))};
+      case DType::i8:
+        return static_cast<Real>(as<std::int8_t>(d));
+      default:
+        return Real{as<float>(d)};
+    }
   }
-}
+
+ private:
+  template <class T>
+  T as(int d) const {
+    return reinterpret_cast<const T*>(data_)[d];
+  }
+  DType dtype_;
+  const std::byte* data_;
+};
 
 // The scale of an int8 row; 1 for the others.
 template <class Real>
@@ -49,9 +62,10 @@ template <class Real>
 Real query_dot_keys(const Problem& p, std::int64_t b, std::int64_t h, std::int64_t q,
                     std::int64_t k) {
   const std::int64_t kv_head = p.kv_head(h);
+  const Numbers<Real> query(p.query, b, h, q);
+  const Numbers<Real> key(p.key, b, kv_head, k);
   Real sum = 0;
-  for (int d = 0; d < p.dim; ++d)
-    sum += element<Real>(p.query, b, h, q, d) * element<Real>(p.key, b, kv_head, k, d);
+  for (int d = 0; d < p.dim; ++d) sum += query[d] * key[d];
   return sum * row_scale<Real>(p.k_scale, b, kv_head, k);
 }
 
@@ -95,7 +109,8 @@ void weighted_sum_values(const Problem& p, std::int64_t b, std::int64_t h, std::
     const std::int64_t kv_head = p.kv_head(h);
     const Real weight =
         weights[static_cast<std::size_t>(k)] * row_scale<Real>(p.v_scale, b, kv_head, k);
-    for (int d = 0; d < p.dim_v; ++d) out[d] += weight * element<Real>(p.value, b, kv_head, k, d);
+    const Numbers<Real> value(p.value, b, kv_head, k);
+    for (int d = 0; d < p.dim_v; ++d) out[d] += weight * value[d];
   }
 }
 

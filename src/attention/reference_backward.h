@@ -45,10 +45,12 @@ ReferenceGradients<Real> reference_backward(const Problem& p, const Reference<Re
     for (std::int64_t h = 0; h < p.heads; ++h)
       for (std::int64_t q = 0; q < p.queries; ++q, ++row) {
         // delta = Σ_d out[d]·d_out[d] − d_lse
+        const Numbers<Real> query(p.query, b, h, q);
+        const Numbers<Real> d_out_row(d_out, b, h, q);
         Real delta = d_lse != nullptr ? -Real{d_lse[row]} : Real{0};
         for (int d = 0; d < p.dim_v; ++d)
           delta += r.out[row * static_cast<std::size_t>(p.dim_v) + static_cast<std::size_t>(d)] *
-                   element<Real>(d_out, b, h, q, d);
+                   d_out_row[d];
         g.delta[row] = delta;
         // the sink has a weight and no value
         const Real nothing = -std::numeric_limits<Real>::infinity();
@@ -61,10 +63,12 @@ ReferenceGradients<Real> reference_backward(const Problem& p, const Reference<Re
           const std::size_t pair =
               row * static_cast<std::size_t>(p.keys) + static_cast<std::size_t>(k);
           const auto key_row = static_cast<std::size_t>((b * p.heads_kv + kv_head) * p.keys + k);
+          const Numbers<Real> key(p.key, b, kv_head, k);
+          const Numbers<Real> value(p.value, b, kv_head, k);
           Real d_weight = 0;
           for (int d = 0; d < p.dim_v; ++d) {
-            const Real d_out_d = element<Real>(d_out, b, h, q, d);
-            d_weight += d_out_d * element<Real>(p.value, b, kv_head, k, d);
+            const Real d_out_d = d_out_row[d];
+            d_weight += d_out_d * value[d];
             g.d_value[key_row * static_cast<std::size_t>(p.dim_v) + static_cast<std::size_t>(d)] +=
                 r.weights[pair] * d_out_d;
           }
@@ -79,10 +83,8 @@ ReferenceGradients<Real> reference_backward(const Problem& p, const Reference<Re
           const Real d_dot = g.d_dots[pair] * Real{p.scale};
           for (int d = 0; d < p.dim; ++d) {
             const auto at = static_cast<std::size_t>(d);
-            g.d_query[row * static_cast<std::size_t>(p.dim) + at] +=
-                d_dot * element<Real>(p.key, b, kv_head, k, d);
-            g.d_key[key_row * static_cast<std::size_t>(p.dim) + at] +=
-                d_dot * element<Real>(p.query, b, h, q, d);
+            g.d_query[row * static_cast<std::size_t>(p.dim) + at] += d_dot * key[d];
+            g.d_key[key_row * static_cast<std::size_t>(p.dim) + at] += d_dot * query[d];
           }
         }
       }

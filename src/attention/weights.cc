@@ -50,7 +50,7 @@ void write_panel(const kernels::Kernels& kernel, const Problem& p, const Panel& 
     const int count = static_cast<int>(here.end - here.begin);
     panel_scores(kernel, p, panel, packed,
                  load_keys(kernel, p, panel.batch, p.kv_head(panel.head), here, key_scratch.data()),
-                 scores.data());
+                 scores.data(), nullptr);
     kernel.normalise(scores.data(), count, shift.data(), factor.data(), scores.data());
     for (int lane = 0; lane < panel.count; ++lane)
       for (int k = 0; k < count; ++k)

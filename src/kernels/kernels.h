@@ -32,6 +32,9 @@ struct SoftmaxState {
   float* alpha;  // [panel] out: what sums from before must be multiplied by
   // [panel] Σ weights·(score − max) so far, from which a trace has the entropy; null without a trace.
   float* spread = nullptr;
+  // [panel] the largest of this chunk's scores, NaN left out, where query_dot_keys found it and no option has changed them since;
+  // null where it is still to be looked for.
+  const float* top = nullptr;
 };
 
 struct PairKernels;  // pairs.h
@@ -55,9 +58,10 @@ struct Kernels {
                        float* packed);
 
   // scores[k][lane] = Σ_d packed[d][lane] · keys[k][d], a chain of fused multiply-adds from d = 0, for lanes from first_lane, a
-  // multiple of step, on: the others, which see none of these keys, stay as they are.
+  // multiple of step, on: the others, which see none of these keys, stay as they are. Unless top is null, top[lane] becomes
+  // the largest score of the lane, NaN left out, −inf without any.
   void (*query_dot_keys)(const float* packed, const float* keys, std::int64_t key_stride,
-                         int key_count, int dim, int first_lane, float* scores);
+                         int key_count, int dim, int first_lane, float* scores, float* top);
 
   // scores[k][lane] *= factor[k]: the scale of 8-bit keys, or of values on their weights.
   void (*scale_rows)(float* scores, int key_count, const float* factor);
@@ -82,10 +86,10 @@ struct Kernels {
   void (*softmax_traced)(float* scores, int key_count, const SoftmaxState& state);
 
   // acc[d][lane] = acc[d][lane]·alpha[lane] + Σ_k weights[k][lane] · values[k][d], a chain from k = 0, for lanes from first_lane
-  // on. A null alpha stands for ones.
+  // on. A null alpha stands for ones. With `fresh` sums start at 0 and what acc held is not looked at.
   void (*weighted_sum_values)(const float* weights, const float* values, std::int64_t value_stride,
                               int key_count, int dim, const float* alpha, int first_lane,
-                              float* acc);
+                              float* acc, bool fresh);
 
   // The same, but where hidden[k] has bit `lane` set the product is left out, whatever bits the value holds.
   void (*weighted_sum_visible_values)(const float* weights, const float* values,
@@ -103,6 +107,11 @@ struct Kernels {
   // out[lane][d] = factor[lane] · acc[d][lane] for lane < count. factor has panel entries.
   void (*write_outputs)(const float* acc, const float* factor, int count, int dim, float* out,
                         std::int64_t out_stride);
+  // The same rounded to nearest even: IEEE halves, bfloat16.
+  void (*write_outputs_half)(const float* acc, const float* factor, int count, int dim,
+                             std::uint16_t* out, std::int64_t out_stride);
+  void (*write_outputs_bfloat16)(const float* acc, const float* factor, int count, int dim,
+                                 std::uint16_t* out, std::int64_t out_stride);
 
   // weights[k][lane] = factor[lane] · 2^(score − shift[lane]); exactly 0 where the score is −inf. May be in place.
   void (*normalise)(const float* scores, int key_count, const float* shift, const float* factor,

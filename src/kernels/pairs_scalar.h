@@ -1,6 +1,7 @@
 // The specification of pairs.h: every kernel as a plain loop, for any number of lanes.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -40,14 +41,17 @@ inline void pack_queries_pairs(int panel, const std::uint16_t* rows, std::int64_
 // scores[k][lane] = factor · Σ_d packed[d/2][lane] · keys[k][d]
 inline void query_dot_keys_pairs(int panel, const Pair* packed, const std::uint16_t* keys,
                                  std::int64_t key_stride, int key_count, int dim, float factor,
-                                 float* scores) {
+                                 float* scores, float* top) {
+  if (top != nullptr) std::fill_n(top, panel, -__builtin_inff());
   for (int k = 0; k < key_count; ++k)
     for (int lane = 0; lane < panel; ++lane) {
       float sum = 0;
       for (int d = 0; d < dim; d += 2)
         sum = dot(sum, packed[d / 2 * panel + lane],
                   pair_of(keys[k * key_stride + d], keys[k * key_stride + d + 1]));
-      scores[k * panel + lane] = factor * sum;
+      float& score = scores[k * panel + lane];
+      score = factor * sum;
+      if (top != nullptr && score > top[lane]) top[lane] = score;
     }
 }
 
@@ -81,6 +85,23 @@ inline void weighted_sum_pairs(int panel, const Pair* weights, const Pair* value
         sum = dot(sum, weights[j * panel + lane], value);
       }
       acc[d * panel + lane] = sum;
+    }
+}
+
+inline void narrow(int panel, const float* tile, int key_count, std::uint16_t* halves) {
+  for (int i = 0; i < key_count * panel; ++i) halves[i] = rounded_weight(tile[i]);
+}
+
+// acc[k][d] += Σ_i weights[k][i] · rows[i/2][d]
+inline void weighted_sum_queries_pairs(int panel, const std::uint16_t* weights, int key_count,
+                                       const Pair* rows, std::int64_t row_stride, int pair_count,
+                                       int dim, float* acc, std::int64_t acc_stride) {
+  for (int k = 0; k < key_count; ++k)
+    for (int d = 0; d < dim; ++d) {
+      float& sum = acc[k * acc_stride + d];
+      for (int j = 0; j < pair_count; ++j)
+        sum = dot(sum, pair_of(weights[k * panel + 2 * j], weights[k * panel + 2 * j + 1]),
+                  rows[j * row_stride + d]);
     }
 }
 

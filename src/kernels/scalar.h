@@ -25,12 +25,14 @@ inline void pack_queries(const float* rows, std::int64_t row_stride, int count, 
 
 // scores[k][lane] = Σ_d packed[d][lane] · keys[k][d]
 inline void query_dot_keys(const float* packed, const float* keys, std::int64_t key_stride,
-                           int key_count, int dim, int first_lane, float* scores) {
+                           int key_count, int dim, int first_lane, float* scores, float* top) {
+  if (top != nullptr) std::fill(top + first_lane, top + kPanel, -kInfinity);
   for (int k = 0; k < key_count; ++k)
     for (int lane = first_lane; lane < kPanel; ++lane) {
       float sum = 0;
       for (int d = 0; d < dim; ++d) sum += packed[d * kPanel + lane] * keys[k * key_stride + d];
       scores[k * kPanel + lane] = sum;
+      if (top != nullptr && sum > top[lane]) top[lane] = sum;
     }
 }
 
@@ -110,10 +112,11 @@ inline void weighted_sum_visible_values(const float* weights, const float* value
 
 inline void weighted_sum_values(const float* weights, const float* values,
                                 std::int64_t value_stride, int key_count, int dim,
-                                const float* alpha, int first_lane, float* acc) {
+                                const float* alpha, int first_lane, float* acc, bool fresh) {
   for (int d = 0; d < dim; ++d)
     for (int lane = first_lane; lane < kPanel; ++lane) {
-      float sum = acc[d * kPanel + lane] * (alpha != nullptr ? alpha[lane] : 1.0f);
+      const float before = fresh ? 0.0f : acc[d * kPanel + lane];
+      float sum = before * (alpha != nullptr && !fresh ? alpha[lane] : 1.0f);
       for (int k = 0; k < key_count; ++k)
         sum += weights[k * kPanel + lane] * values[k * value_stride + d];
       acc[d * kPanel + lane] = sum;
@@ -157,6 +160,20 @@ inline void write_outputs(const float* acc, const float* factor, int count, int 
   for (int lane = 0; lane < count; ++lane)
     for (int d = 0; d < dim; ++d)
       out[lane * out_stride + d] = factor[lane] * acc[d * kPanel + lane] + 0.0f;  // −0 becomes 0
+}
+
+inline void write_outputs_half(const float* acc, const float* factor, int count, int dim,
+                               std::uint16_t* out, std::int64_t out_stride) {
+  for (int lane = 0; lane < count; ++lane)
+    for (int d = 0; d < dim; ++d)
+      out[lane * out_stride + d] = float_to_half(factor[lane] * acc[d * kPanel + lane] + 0.0f);
+}
+
+inline void write_outputs_bfloat16(const float* acc, const float* factor, int count, int dim,
+                                   std::uint16_t* out, std::int64_t out_stride) {
+  for (int lane = 0; lane < count; ++lane)
+    for (int d = 0; d < dim; ++d)
+      out[lane * out_stride + d] = float_to_bfloat16(factor[lane] * acc[d * kPanel + lane] + 0.0f);
 }
 
 inline void normalise(const float* scores, int key_count, const float* shift, const float* factor,

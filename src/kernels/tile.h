@@ -11,6 +11,7 @@
 #include "kernels/kernels.h"
 #include "kernels/tile_backward.h"
 #include "kernels/tile_panel.h"
+#include "kernels/tile_softmax.h"
 #include "kernels/tile_trace.h"
 #include "kernels/vec_math.h"
 
@@ -19,9 +20,9 @@ namespace {
 
 // sums[r][lane] = start + Σ_i packed[i][lane] · rows[r][i], kRows rows by kVecs vectors held in registers.
 // Packed numbers are floats or halves, which widen exactly: the sums have the same bits either way.
-template <int kRows, int kVecs, typename Packed>
+template <int kRows, int kVecs, typename Packed, class Seen>
 inline void dot_tile(const Packed* packed, const float* rows, std::int64_t row_stride, int count,
-                     const Vec (&start)[kVecs], float* sums, std::int64_t sums_stride) {
+                     const Vec (&start)[kVecs], float* sums, std::int64_t sums_stride, Seen& seen) {
   Vec sum[kRows][kVecs];
   QKV_UNROLL for (int r = 0; r < kRows; ++r) {
     QKV_UNROLL for (int v = 0; v < kVecs; ++v) sum[r][v] = start[v];
@@ -38,27 +39,28 @@ inline void dot_tile(const Packed* packed, const float* rows, std::int64_t row_s
     QKV_UNROLL for (int v = 0; v < kVecs; ++v)
         store(sums + r * sums_stride + v * kLanes, sum[r][v]);
   }
+  seen.add(sum);
 }
 
 // All rows of kVecs vectors of a panel, in full tiles and a rest in tiles of 4, 2, 1.
-template <int kVecs, typename Packed>
+template <int kVecs, typename Packed, class Seen>
 inline void dot_rows(const Packed* packed, const float* rows, std::int64_t row_stride,
                      int row_count, int count, const Vec (&start)[kVecs], float* sums,
-                     std::int64_t sums_stride) {
+                     std::int64_t sums_stride, Seen& seen) {
   constexpr int kRows = kRowsOf<kVecs>;
   int r = 0;
   for (; full_tile_fits(row_count - r, kRows); r += kRows)
     dot_tile<kRows, kVecs>(packed, rows + r * row_stride, row_stride, count, start,
-                           sums + r * sums_stride, sums_stride);
+                           sums + r * sums_stride, sums_stride, seen);
   for (; r + 4 <= row_count; r += 4)
     dot_tile<4, kVecs>(packed, rows + r * row_stride, row_stride, count, start,
-                       sums + r * sums_stride, sums_stride);
+                       sums + r * sums_stride, sums_stride, seen);
   for (; r + 2 <= row_count; r += 2)
     dot_tile<2, kVecs>(packed, rows + r * row_stride, row_stride, count, start,
-                       sums + r * sums_stride, sums_stride);
+                       sums + r * sums_stride, sums_stride, seen);
   if (r < row_count)
     dot_tile<1, kVecs>(packed, rows + r * row_stride, row_stride, count, start,
-                       sums + r * sums_stride, sums_stride);
+                       sums + r * sums_stride, sums_stride, seen);
 }
 
 void pack_queries(const float* rows, std::int64_t row_stride, int count, int dim, float factor,
@@ -87,12 +89,14 @@ void pack_queries(const float* rows, std::int64_t row_stride, int count, int dim
 }
 
 void query_dot_keys(const float* packed, const float* keys, std::int64_t key_stride, int key_count,
-                    int dim, int first_lane, float* scores) {
+                    int dim, int first_lane, float* scores, float* top) {
   for_vectors_from(first_lane, [&]<int kVecs>() {
     Vec zero[kVecs];
     QKV_UNROLL for (int v = 0; v < kVecs; ++v) zero[v] = set1(0.0f);
-    dot_rows<kVecs>(packed + first_lane, keys, key_stride, key_count, dim, zero,
-                    scores + first_lane, kPanel);
+    with_tops<kVecs>(top == nullptr ? nullptr : top + first_lane, [&](auto& seen) {
+      dot_rows<kVecs>(packed + first_lane, keys, key_stride, key_count, dim, zero,
+                      scores + first_lane, kPanel, seen);
+    });
   });
 }
 
@@ -137,95 +141,20 @@ void mask_outside(float* scores, int key_count, std::int32_t first_key, const st
   }
 }
 
-// Σ weights·(score − max) once the maximum has gone up to shift; nothing seen (max = −inf) stays nothing.
-inline Vec moved_spread(Vec spread, Vec max, Vec shift, Vec sum) {
-  const Vec by = select(equal(max, set1(-kInfinity)), set1(0.0f), sub(max, shift));
-  return fma(by, sum, spread);
-}
-
-// Weights 2^(score − shift) of kKeys neighbouring keys, at most four, over their scores. They are added in pairs, a missing one
-// being 0 as a masked one is; so are their products with score − shift.
-template <int kKeys, bool kTraced>
-inline void weigh_four(float* scores, Vec shift, Vec& sum, Vec& spread) {
-  Vec away[kKeys];
-  Vec weight[kKeys];
-  QKV_UNROLL for (int i = 0; i < kKeys; ++i) weight[i] = away[i] =
-      sub(load(scores + i * kPanel), shift);
-  exp2_each(weight);
-  QKV_UNROLL for (int i = 0; i < kKeys; ++i) store(scores + i * kPanel, weight[i]);
-  Vec w[4] = {set1(0.0f), set1(0.0f), set1(0.0f), set1(0.0f)};
-  QKV_UNROLL for (int i = 0; i < kKeys; ++i) w[i] = weight[i];
-  sum = add(sum, add(add(w[0], w[1]), add(w[2], w[3])));
-  if constexpr (kTraced) {
-    // 2^x is 0 below −256, and 0 times that is 0 where 0 · −inf would be NaN; a NaN passes, as second operand
-    Vec x[4] = {set1(0.0f), set1(0.0f), set1(0.0f), set1(0.0f)};
-    QKV_UNROLL for (int i = 0; i < kKeys; ++i) x[i] = max(set1(-256.0f), away[i]);
-    spread = add(spread, add(fma(w[1], x[1], mul(w[0], x[0])), fma(w[3], x[3], mul(w[2], x[2]))));
-  }
-}
-
-// One body for both softmaxes: that a trace is wanted changes no bit of the rest.
-template <bool kTraced>
-inline void softmax_panel(float* scores, int key_count, const SoftmaxState& state) {
-  Vec top[kPanelVecs];
-  QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) top[v] = load(state.max + v * kLanes);
-  for (int k = 0; k < key_count; ++k) {
-    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) top[v] =
-        max(load(scores + k * kPanel + v * kLanes), top[v]);
-  }
-  Vec shift[kPanelVecs];
-  Vec sum[kPanelVecs];
-  Vec spread[kPanelVecs];
-  QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) {
-    const Vec old_max = load(state.max + v * kLanes);
-    const Vec old_sum = load(state.sum + v * kLanes);
-    // a lane that has seen nothing keeps max = −inf: subtract 0 there, so that −inf − −inf does not arise
-    shift[v] = select(equal(top[v], set1(-kInfinity)), set1(0.0f), top[v]);
-    const Vec alpha = exp2(sub(old_max, shift[v]));
-    sum[v] = mul(old_sum, alpha);
-    spread[v] = set1(0.0f);
-    if constexpr (kTraced)
-      spread[v] =
-          mul(moved_spread(load(state.spread + v * kLanes), old_max, shift[v], old_sum), alpha);
-    store(state.max + v * kLanes, top[v]);
-    store(state.alpha + v * kLanes, alpha);
-  }
-  int k = 0;
-  for (; k + 4 <= key_count; k += 4) {
-    QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v)
-        weigh_four<4, kTraced>(scores + k * kPanel + v * kLanes, shift[v], sum[v], spread[v]);
-  }
-  for (int v = 0; v < kPanelVecs; ++v) {
-    float* rest = scores + k * kPanel + v * kLanes;
-    if (key_count - k == 3) weigh_four<3, kTraced>(rest, shift[v], sum[v], spread[v]);
-    if (key_count - k == 2) weigh_four<2, kTraced>(rest, shift[v], sum[v], spread[v]);
-    if (key_count - k == 1) weigh_four<1, kTraced>(rest, shift[v], sum[v], spread[v]);
-  }
-  QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) {
-    store(state.sum + v * kLanes, sum[v]);
-    if constexpr (kTraced) store(state.spread + v * kLanes, spread[v]);
-  }
-}
-
 void softmax(float* scores, int key_count, const SoftmaxState& state) {
-  softmax_panel<false>(scores, key_count, state);
+  softmax_panel<false>(scores, key_count, state, WeightsInPlace{scores});
 }
 
 void softmax_traced(float* scores, int key_count, const SoftmaxState& state) {
-  softmax_panel<true>(scores, key_count, state);
+  softmax_panel<true>(scores, key_count, state, WeightsInPlace{scores});
 }
 
 // acc[d][lane] for kDims dims and kVecs vectors; values, weights, alpha and acc point at the first of them.
 template <int kDims, int kVecs>
 inline void value_tile(const float* weights, const float* values, std::int64_t value_stride,
-                       int key_count, const float* alpha, float* acc) {
+                       int key_count, const float* alpha, float* acc, bool fresh) {
   Vec sum[kDims][kVecs];
-  QKV_UNROLL for (int d = 0; d < kDims; ++d) {
-    QKV_UNROLL for (int v = 0; v < kVecs; ++v) {
-      sum[d][v] = load(acc + d * kPanel + v * kLanes);
-      if (alpha != nullptr) sum[d][v] = mul(sum[d][v], load(alpha + v * kLanes));
-    }
-  }
+  start_sums(acc, alpha, fresh, sum);
   for (int k = 0; k < key_count; ++k) {
     Vec weight[kVecs];
     QKV_UNROLL for (int v = 0; v < kVecs; ++v) weight[v] = load(weights + k * kPanel + v * kLanes);
@@ -243,7 +172,8 @@ inline void value_tile(const float* weights, const float* values, std::int64_t v
 }
 
 void weighted_sum_values(const float* weights, const float* values, std::int64_t value_stride,
-                         int key_count, int dim, const float* alpha, int first_lane, float* acc) {
+                         int key_count, int dim, const float* alpha, int first_lane, float* acc,
+                         bool fresh) {
   weights += first_lane;
   acc += first_lane;
   if (alpha != nullptr) alpha += first_lane;
@@ -252,11 +182,13 @@ void weighted_sum_values(const float* weights, const float* values, std::int64_t
     int d = 0;
     for (; full_tile_fits(dim - d, kDims); d += kDims)
       value_tile<kDims, kVecs>(weights, values + d, value_stride, key_count, alpha,
-                               acc + d * kPanel);
+                               acc + d * kPanel, fresh);
     for (; d + 4 <= dim; d += 4)
-      value_tile<4, kVecs>(weights, values + d, value_stride, key_count, alpha, acc + d * kPanel);
+      value_tile<4, kVecs>(weights, values + d, value_stride, key_count, alpha, acc + d * kPanel,
+                           fresh);
     for (; d < dim; ++d)
-      value_tile<1, kVecs>(weights, values + d, value_stride, key_count, alpha, acc + d * kPanel);
+      value_tile<1, kVecs>(weights, values + d, value_stride, key_count, alpha, acc + d * kPanel,
+                           fresh);
   });
 }
 
@@ -314,8 +246,10 @@ void merge_states(int dim, const SoftmaxState& total, float* total_acc, const So
   }
 }
 
-void write_outputs(const float* acc, const float* factor, int count, int dim, float* out,
-                   std::int64_t out_stride) {
+// out[lane][d] by put(to, vector), which stores a vector of numbers in the type of out.
+template <typename Out, typename Put>
+inline void write_rows(const float* acc, const float* factor, int count, int dim, Out* out,
+                       std::int64_t out_stride, const Put& put) {
   for (int first = 0; first < count; first += kLanes) {
     const Vec f = load(factor + first);
     int d = 0;
@@ -330,16 +264,33 @@ void write_outputs(const float* acc, const float* factor, int count, int dim, fl
             add(mul(f, load(acc + (d + i) * kPanel + first)), set1(0.0f));
         transpose(block);
         QKV_UNROLL for (int i = 0; i < kLanes; ++i)
-            store(out + (first + i) * out_stride + d, block[i]);
+            put(out + (first + i) * out_stride + d, block[i]);
       }
     }
     for (; d < dim; ++d) {
-      float column[kLanes];
-      store(column, add(mul(f, load(acc + d * kPanel + first)), set1(0.0f)));
+      Out column[kLanes];
+      put(column, add(mul(f, load(acc + d * kPanel + first)), set1(0.0f)));
       for (int i = 0; i < kLanes && first + i < count; ++i)
         out[(first + i) * out_stride + d] = column[i];
     }
   }
+}
+
+void write_outputs(const float* acc, const float* factor, int count, int dim, float* out,
+                   std::int64_t out_stride) {
+  write_rows(acc, factor, count, dim, out, out_stride, [](float* to, Vec v) { store(to, v); });
+}
+
+void write_outputs_half(const float* acc, const float* factor, int count, int dim,
+                        std::uint16_t* out, std::int64_t out_stride) {
+  write_rows(acc, factor, count, dim, out, out_stride,
+             [](std::uint16_t* to, Vec v) { store_half(to, v); });
+}
+
+void write_outputs_bfloat16(const float* acc, const float* factor, int count, int dim,
+                            std::uint16_t* out, std::int64_t out_stride) {
+  write_rows(acc, factor, count, dim, out, out_stride,
+             [](std::uint16_t* to, Vec v) { store_bfloat16(to, v); });
 }
 
 void normalise(const float* scores, int key_count, const float* shift, const float* factor,
@@ -382,6 +333,7 @@ template <typename Packed>
 void linear(const Packed* packed, const float* bias, const float* x, std::int64_t x_stride,
             int rows, int in, int out, float* y, std::int64_t y_stride) {
   const std::int64_t panel_size = static_cast<std::int64_t>(in) * kPanel;
+  NoTops none;
   int first = 0;
   if (rows == 1) {
     constexpr int kPanels = 4;
@@ -397,12 +349,12 @@ void linear(const Packed* packed, const float* bias, const float* x, std::int64_
     for (int i = 0; i < kPanel; ++i) padded[i] = bias && i < width ? bias[first + i] : 0.0f;
     QKV_UNROLL for (int v = 0; v < kPanelVecs; ++v) start[v] = load(padded + v * kLanes);
     if (width == kPanel) {
-      dot_rows<kPanelVecs>(panel, x, x_stride, rows, in, start, y + first, y_stride);
+      dot_rows<kPanelVecs>(panel, x, x_stride, rows, in, start, y + first, y_stride, none);
       continue;
     }
     for (int r = 0; r < rows; ++r) {
       float row[kPanel];
-      dot_tile<1, kPanelVecs>(panel, x + r * x_stride, x_stride, in, start, row, kPanel);
+      dot_tile<1, kPanelVecs>(panel, x + r * x_stride, x_stride, in, start, row, kPanel, none);
       for (int i = 0; i < width; ++i) y[r * y_stride + first + i] = row[i];
     }
   }
@@ -428,6 +380,8 @@ constexpr Kernels table_of(const char* name, const Kernels* narrow) {
           .all_finite = all_finite,
           .merge_states = merge_states,
           .write_outputs = write_outputs,
+          .write_outputs_half = write_outputs_half,
+          .write_outputs_bfloat16 = write_outputs_bfloat16,
           .normalise = normalise,
           .weigh_keys = weigh_keys,
           .best_keys = best_keys,

@@ -5,7 +5,9 @@
 #include <cstdint>
 
 #include "kernels/pairs.h"
+#include "kernels/tile_pairs_backward.h"
 #include "kernels/tile_panel.h"
+#include "kernels/tile_softmax.h"
 #include "kernels/vec_math.h"
 
 namespace qkv::kernels {
@@ -39,9 +41,9 @@ void pack_queries_pairs(const std::uint16_t* rows, std::int64_t row_stride, int 
 }
 
 // scores[r][lane] = factor · Σ_d packed[d/2][lane] · keys[r][d] for kRows keys, held in registers.
-template <int kRows, int kVecs>
+template <int kRows, int kVecs, class Seen>
 inline void dot_pairs_tile(const Pair* packed, const std::uint16_t* keys, std::int64_t key_stride,
-                           int dim, float factor, float* scores) {
+                           int dim, float factor, float* scores, Seen& seen) {
   Vec sum[kRows][kVecs];
   QKV_UNROLL for (int r = 0; r < kRows; ++r) {
     QKV_UNROLL for (int v = 0; v < kVecs; ++v) sum[r][v] = set1(0.0f);
@@ -57,27 +59,33 @@ inline void dot_pairs_tile(const Pair* packed, const std::uint16_t* keys, std::i
   }
   const Vec f = set1(factor);
   QKV_UNROLL for (int r = 0; r < kRows; ++r) {
-    QKV_UNROLL for (int v = 0; v < kVecs; ++v)
-        store(scores + r * kPanel + v * kLanes, mul(f, sum[r][v]));
+    QKV_UNROLL for (int v = 0; v < kVecs; ++v) {
+      sum[r][v] = mul(f, sum[r][v]);
+      store(scores + r * kPanel + v * kLanes, sum[r][v]);
+    }
   }
+  seen.add(sum);
 }
 
 void query_dot_keys_pairs(const Pair* packed, const std::uint16_t* keys, std::int64_t key_stride,
-                          int key_count, int dim, float factor, int first_lane, float* scores) {
+                          int key_count, int dim, float factor, int first_lane, float* scores,
+                          float* top) {
   packed += first_lane;
   scores += first_lane;
   for_vectors_from(first_lane, [&]<int kVecs>() {
-    constexpr int kRows = kRowsOf<kVecs>;
-    int r = 0;
-    for (; full_tile_fits(key_count - r, kRows); r += kRows)
-      dot_pairs_tile<kRows, kVecs>(packed, keys + r * key_stride, key_stride, dim, factor,
-                                   scores + r * kPanel);
-    for (; r + 4 <= key_count; r += 4)
-      dot_pairs_tile<4, kVecs>(packed, keys + r * key_stride, key_stride, dim, factor,
-                               scores + r * kPanel);
-    for (; r < key_count; ++r)
-      dot_pairs_tile<1, kVecs>(packed, keys + r * key_stride, key_stride, dim, factor,
-                               scores + r * kPanel);
+    with_tops<kVecs>(top == nullptr ? nullptr : top + first_lane, [&](auto& seen) {
+      constexpr int kRows = kRowsOf<kVecs>;
+      int r = 0;
+      for (; full_tile_fits(key_count - r, kRows); r += kRows)
+        dot_pairs_tile<kRows, kVecs>(packed, keys + r * key_stride, key_stride, dim, factor,
+                                     scores + r * kPanel, seen);
+      for (; r + 4 <= key_count; r += 4)
+        dot_pairs_tile<4, kVecs>(packed, keys + r * key_stride, key_stride, dim, factor,
+                                 scores + r * kPanel, seen);
+      for (; r < key_count; ++r)
+        dot_pairs_tile<1, kVecs>(packed, keys + r * key_stride, key_stride, dim, factor,
+                                 scores + r * kPanel, seen);
+    });
   });
 }
 
@@ -94,6 +102,21 @@ void pack_weights(const float* weights, int key_count, Pair* pairs) {
       store_pairs(pairs + k / 2 * kPanel + v,
                   round_to_pairs(load(weights + k * kPanel + v), set1(0.0f)));
   }
+}
+
+// Where softmax puts its weights: rounded, two keys a pair. Groups of four begin at multiples of four.
+struct WeightsInPairs {
+  Pair* pairs;
+
+  template <int kKeys>
+  void put(int k, int v, const Vec (&weight)[4]) const {
+    QKV_UNROLL for (int i = 0; i < kKeys; i += 2) store_pairs(
+        pairs + (k + i) / 2 * kPanel + v * kLanes, round_to_pairs(weight[i], weight[i + 1]));
+  }
+};
+
+void softmax_pairs(const float* scores, int key_count, const SoftmaxState& state, Pair* pairs) {
+  softmax_panel<false>(scores, key_count, state, WeightsInPairs{pairs});
 }
 
 void pack_values(const std::uint16_t* rows, std::int64_t row_stride, int row_count, int dim,
@@ -117,14 +140,9 @@ void pack_values(const std::uint16_t* rows, std::int64_t row_stride, int row_cou
 // acc[d][lane] for kDims dims and kVecs vectors; values, weights, alpha and acc point at the first of them.
 template <int kDims, int kVecs>
 inline void value_pairs_tile(const Pair* weights, const Pair* values, int pair_count, int dim,
-                             const float* alpha, float* acc) {
+                             const float* alpha, float* acc, bool fresh) {
   Vec sum[kDims][kVecs];
-  QKV_UNROLL for (int d = 0; d < kDims; ++d) {
-    QKV_UNROLL for (int v = 0; v < kVecs; ++v) {
-      sum[d][v] = load(acc + d * kPanel + v * kLanes);
-      if (alpha != nullptr) sum[d][v] = mul(sum[d][v], load(alpha + v * kLanes));
-    }
-  }
+  start_sums(acc, alpha, fresh, sum);
   for (int j = 0; j < pair_count; ++j) {
     PairVec weight[kVecs];
     QKV_UNROLL for (int v = 0; v < kVecs; ++v) weight[v] =
@@ -141,7 +159,7 @@ inline void value_pairs_tile(const Pair* weights, const Pair* values, int pair_c
 }
 
 void weighted_sum_pairs(const Pair* weights, const Pair* values, int pair_count, int dim,
-                        const float* alpha, int first_lane, float* acc) {
+                        const float* alpha, int first_lane, float* acc, bool fresh) {
   weights += first_lane;
   acc += first_lane;
   if (alpha != nullptr) alpha += first_lane;
@@ -149,11 +167,14 @@ void weighted_sum_pairs(const Pair* weights, const Pair* values, int pair_count,
     constexpr int kDims = kRowsOf<kVecs>;
     int d = 0;
     for (; full_tile_fits(dim - d, kDims); d += kDims)
-      value_pairs_tile<kDims, kVecs>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel);
+      value_pairs_tile<kDims, kVecs>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel,
+                                     fresh);
     for (; d + 4 <= dim; d += 4)
-      value_pairs_tile<4, kVecs>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel);
+      value_pairs_tile<4, kVecs>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel,
+                                 fresh);
     for (; d < dim; ++d)
-      value_pairs_tile<1, kVecs>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel);
+      value_pairs_tile<1, kVecs>(weights, values + d, pair_count, dim, alpha, acc + d * kPanel,
+                                 fresh);
   });
 }
 
@@ -190,9 +211,13 @@ constexpr PairKernels pair_table() {
           .pack_queries = pack_queries_pairs,
           .query_dot_keys = query_dot_keys_pairs,
           .pack_weights = pack_weights,
+          .softmax = softmax_pairs,
           .pack_values = pack_values,
           .weighted_sum_values = weighted_sum_pairs,
           .weighted_sum_visible_values = weighted_sum_visible_pairs,
+          .narrow = narrow,
+          .softmax_gradients = softmax_gradients_pairs,
+          .weighted_sum_queries = weighted_sum_queries_pairs,
           .all_finite = all_finite_pairs};
 }
 

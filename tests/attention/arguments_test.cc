@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
+#include <functional>
 #include <limits>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -16,7 +18,7 @@ namespace {
 
 constexpr std::int64_t kHuge = std::int64_t{1} << 40;
 
-// What attention() and weights() check alike.
+// What attention(), weights() and attention_backward() check alike.
 const std::vector<Wrong> kScoreArguments = {
     {"query of bools",
      [](Call& c) { c.query.dtype = DType::boolean; },
@@ -30,12 +32,12 @@ const std::vector<Wrong> kScoreArguments = {
     {"key without data", [](Call& c) { c.key.data = nullptr; }, {"key", "[2, 2, 7, 8]", "null"}},
     {"negative size",
      [](Call& c) { c.query.shape[2] = -1; },
-     {"query", "negative", "[2, 4, -1, 8]"}},
+     {"query", "negative", "[2, 4, -1, 8]", "expected 0 or more"}},
     {"more elements than numbers",
      [](Call& c) {
        c.query.shape = {kHuge, kHuge, 1, 8};
      },
-     {"query", "too many elements", "1099511627776"}},
+     {"query", "too many elements", "1099511627776", "expected a product"}},
     {"query not contiguous",
      [](Call& c) { c.query.strides[3] = 2; },
      {"query", "stride 2", "expected 1"}},
@@ -55,8 +57,12 @@ const std::vector<Wrong> kScoreArguments = {
     {"heads not a multiple", [](Call& c) { c.key.shape[1] = 3; }, {"4 heads", "key 3", "multiple"}},
     {"no key heads", [](Call& c) { c.key.shape[1] = 0; }, {"4 heads", "key 0", "multiple"}},
     {"too many tokens", [](Call& c) { c.key.shape[2] = kHuge; }, {"at most", "1099511627776 keys"}},
-    {"scale infinite", [](Call& c) { c.options.scale = kInfinity; }, {"scale", "inf"}},
-    {"scale not a number", [](Call& c) { c.options.scale = kNaN; }, {"scale", "nan"}},
+    {"scale infinite",
+     [](Call& c) { c.options.scale = kInfinity; },
+     {"scale is inf", "expected a finite"}},
+    {"scale not a number",
+     [](Call& c) { c.options.scale = kNaN; },
+     {"scale is nan", "expected a finite"}},
     {"softcap negative", [](Call& c) { c.options.softcap = -1; }, {"softcap", "-1", "expected 0"}},
     {"softcap infinite",
      [](Call& c) { c.options.softcap = kInfinity; },
@@ -207,6 +213,86 @@ TEST(Contract7, WrongArgumentsOfWeights) {
                  });
 }
 
+TEST(Contract7, WrongArgumentsOfBackward) {
+  expect_refused("attention_backward", &Call::run_backward, kScoreArguments);
+  const auto asked_all = [](const std::function<void(Call&)>& spoil) {
+    return [spoil](Call& c) {
+      c.add_bias_and_sinks();
+      spoil(c);
+    };
+  };
+  expect_refused(
+      "attention_backward", &Call::run_backward,
+      {
+          {"int8 key",
+           [](Call& c) { c.key.dtype = DType::i8; },
+           {"key", "int8", "expected float32, float16 or bfloat16"}},
+          {"int8 value", [](Call& c) { c.value.dtype = DType::i8; }, {"value", "int8", "float32"}},
+          {"pages",
+           [](Call& c) { c.options.block_table = c.options.key_lengths = c.lengths; },
+           {"block_table", "expected keys and values that lie in no pages"}},
+          {"value of bools",
+           [](Call& c) { c.value.dtype = DType::boolean; },
+           {"value", "bool", "expected float32"}},
+          {"tokens of value",
+           [](Call& c) { c.value.shape[2] = 6; },
+           {"value", "[2, 2, 6, 6]", "key [2, 2, 7, 8]"}},
+          {"out",
+           [](Call& c) { c.forward_out.shape[3] = 5; },
+           {"forward.out", "[2, 4, 5, 5]", "[2, 4, 5, 6]"}},
+          {"no out", [](Call& c) { c.forward_out.data = nullptr; }, {"forward.out", "null"}},
+          {"out of bools",
+           [](Call& c) { c.forward_out.dtype = DType::boolean; },
+           {"forward.out", "bool", "expected float32"}},
+          {"d_out",
+           [](Call& c) { c.d_out.shape[2] = 4; },
+           {"d_out", "[2, 4, 4, 6]", "[2, 4, 5, 6]"}},
+          {"no d_out", [](Call& c) { c.d_out.data = nullptr; }, {"d_out", "null"}},
+          {"d_out not contiguous",
+           [](Call& c) { c.d_out.strides[3] = -1; },
+           {"d_out", "stride -1", "expected 1"}},
+          {"lse", [](Call& c) { c.lse.pop_back(); }, {"forward.lse", "39 entries", "40"}},
+          {"no lse", [](Call& c) { c.lse.clear(); }, {"forward.lse", "0 entries", "40"}},
+          {"d_lse",
+           [](Call& c) { c.d_lse = std::span(c.numbers).first(3); },
+           {"d_lse", "3 entries", "40"}},
+          {"d_query shape",
+           [](Call& c) { c.gradients.d_query.shape[3] = 7; },
+           {"d_query", "[2, 4, 5, 7]", "[2, 4, 5, 8]"}},
+          {"d_key shape",
+           [](Call& c) { c.gradients.d_key.shape[2] = 6; },
+           {"d_key", "[2, 2, 6, 8]", "[2, 2, 7, 8]"}},
+          {"d_value shape",
+           [](Call& c) { c.gradients.d_value.shape[1] = 4; },
+           {"d_value", "[2, 4, 7, 6]", "[2, 2, 7, 6]"}},
+          {"d_value without data",
+           [](Call& c) { c.gradients.d_value.data = nullptr; },
+           {"d_value", "null"}},
+          {"d_key type", [](Call& c) { c.gradients.d_key.dtype = DType::i8; }, {"d_key", "int8"}},
+          {"d_query not contiguous",
+           [](Call& c) { c.gradients.d_query.strides[3] = 2; },
+           {"d_query", "stride 2", "expected 1"}},
+          {"d_query repeated",
+           [](Call& c) { c.gradients.d_query.strides[1] = 0; },
+           {"d_query", "stride 0", "dimension 1"}},
+          {"d_bias shape",
+           asked_all([](Call& c) { c.gradients.d_bias.shape[0] = 2; }),
+           {"d_bias", "[2, 4, 5, 7]", "[1, 4, 5, 7]"}},
+          {"d_bias type",
+           asked_all([](Call& c) { c.gradients.d_bias.dtype = DType::f16; }),
+           {"d_bias", "float16", "float32"}},
+          {"d_bias without bias",
+           asked_all([](Call& c) { c.options.bias = {}; }),
+           {"d_bias", "no bias", "expected both"}},
+          {"d_sinks size",
+           asked_all([](Call& c) { c.gradients.d_sinks = std::span(c.d_sinks).first(3); }),
+           {"d_sinks", "3 entries", "4"}},
+          {"d_sinks without sinks",
+           asked_all([](Call& c) { c.options.sinks = {}; }),
+           {"d_sinks", "no sinks", "expected both"}},
+      });
+}
+
 TEST(Contract7, WrongArgumentsOfMerge) {
   expect_refused(
       "merge", &Call::run_merge,
@@ -238,6 +324,9 @@ TEST(Contract7, TheUnspoiledCallsAreAccepted) {
   EXPECT_NO_THROW(call.run_attention());
   EXPECT_NO_THROW(call.run_weights());
   EXPECT_NO_THROW(call.run_merge());
+  EXPECT_NO_THROW(call.run_backward());
+  call.add_bias_and_sinks();
+  EXPECT_NO_THROW(call.run_backward());
 }
 
 // Odd but valid: as wide, as many, as large as the types allow.
@@ -268,6 +357,33 @@ TEST(Contract7, EmptyCallsWriteNothing) {
     const Tensor<float> tile({sizes.batch, sizes.heads(), sizes.queries, sizes.keys}, {});
     EXPECT_NO_THROW(weights(c.query.view(), c.key.view(), c.options(), r.lse, {0, sizes.queries},
                             {0, sizes.keys}, tile.mutable_view()));
+    const AttentionPart part{r.out.mutable_view(), r.lse};
+    EXPECT_NO_THROW(merge({&part, 1}, {r.out.mutable_view(), {}, nullptr}));
+  }
+}
+
+// Where there is no query, no key or no head, what there is has gradient 0.
+TEST(Contract7, EmptyBackwardCalls) {
+  for (const Sizes& sizes : {Sizes{0, 2, 2, 3, 4, 5, 6}, Sizes{2, 0, 2, 3, 4, 5, 6},
+                             Sizes{2, 2, 2, 0, 4, 5, 6}, Sizes{2, 2, 2, 3, 0, 5, 6}}) {
+    const Case c(sizes, 1);
+    const Result r = c.run(false);
+    std::vector<Tensor<float>> gradients;
+    for (const auto* like : {&c.query, &c.key, &c.value}) {
+      gradients.emplace_back(like->shape(), Layout{});
+      gradients.back().fill([] { return 777.0f; });
+    }
+    EXPECT_NO_THROW(attention_backward(c.query.view(), c.key.view(), c.value.view(), c.options(),
+                                       {r.out.mutable_view(), r.lse}, r.out.mutable_view(),
+                                       {gradients[0].mutable_view(),
+                                        gradients[1].mutable_view(),
+                                        gradients[2].mutable_view(),
+                                        {},
+                                        {}}));
+    for (Tensor<float>& d : gradients)
+      d.each([&](std::int64_t b, std::int64_t h, std::int64_t t, std::int64_t x) {
+        EXPECT_EQ(d.at(b, h, t, x), 0);
+      });
   }
 }
 

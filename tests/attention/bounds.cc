@@ -26,9 +26,11 @@ double score_bound(const Problem& p, std::int64_t b, std::int64_t h, std::int64_
   double dot = 0;
   double size = 0;
   double flushed = 0;
+  const Numbers<double> queries(p.query, b, h, q);
+  const Numbers<double> keys(p.key, b, kv_head, k);
   for (int d = 0; d < p.dim; ++d) {
-    const double query = element<double>(p.query, b, h, q, d);
-    const double key = element<double>(p.key, b, kv_head, k, d);
+    const double query = queries[d];
+    const double key = keys[d];
     dot += query * key * key_scale;
     size += std::fabs(query * key * key_scale);
     flushed += kFlushed * (std::fabs(query) + std::fabs(key) + 2);
@@ -166,10 +168,9 @@ RowBounds bounds_of(const Problem& p, const Reference<double>& r, std::int64_t b
       value_weight += kUnitBf16 * (weights[k] + bounds.weight[k]) + kFlushed;
       lost = kFlushed * (weights[k] + 2);
     }
-    for (std::size_t d = 0; d < bounds.out.size(); ++d) {
-      const double value = element<double>(p.value, b, kv_head, key, static_cast<int>(d));
-      bounds.out[d] += value_weight * std::fabs(value * value_scale) + lost;
-    }
+    const Numbers<double> value(p.value, b, kv_head, key);
+    for (std::size_t d = 0; d < bounds.out.size(); ++d)
+      bounds.out[d] += value_weight * std::fabs(value[static_cast<int>(d)] * value_scale) + lost;
   }
   if (sink_share > 0) {
     const double away = lse - sink;

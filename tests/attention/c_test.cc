@@ -1,10 +1,12 @@
-// The C door: the same bits as C++, and a status and a message where C++ throws. c_compile.c is its test in C.
+// The C door: the same bits as C++. c_compile.c and c_own_pool.c are its tests in C, c_arguments_test.cc has wrong arguments.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <array>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -12,9 +14,12 @@
 
 #include "qkv/c.h"
 #include "qkv/isa.h"
+#include "qkv/threads.h"
 #include "tests/attention/cases.h"
+#include "tests/attention/gradients.h"
 
 extern "C" const char* qkv_c_compile(void);
+extern "C" const char* qkv_c_own_pool(void);
 
 namespace qkv::tests {
 namespace {
@@ -123,6 +128,25 @@ Result run_cpp(const Views& v, Tensor<float> out, std::int64_t rows) {
 TEST(CApi, CompilesAsC) {
   const char* wrong = qkv_c_compile();
   EXPECT_EQ(wrong, nullptr) << wrong;
+}
+
+TEST(CApi, TakesAPoolOfTheProgramsOwn) {
+  const char* wrong = qkv_c_own_pool();
+  EXPECT_EQ(wrong, nullptr) << wrong;
+  EXPECT_EQ(qkv_default_threads(), default_threads());
+}
+
+TEST(CApiDeathTest, TellsHowManyThreadsThereAre) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";  // the environment is read once
+  const auto ask_with = [](const char* value) {
+    setenv("QKV_NUM_THREADS", value, 1);
+    const int threads = qkv_default_threads();
+    std::fputs(threads == 0 ? qkv_last_error() : "", stderr);
+    _exit(threads);
+  };
+  EXPECT_EXIT(ask_with("3"), testing::ExitedWithCode(3), "");
+  EXPECT_EXIT(ask_with("some"), testing::ExitedWithCode(0),
+              "QKV_NUM_THREADS: expected a positive integer, got \"some\"");
 }
 
 TEST(CApi, RandomCallsHaveTheSameBits) {
@@ -261,135 +285,39 @@ TEST(CApi, Merge) {
   EXPECT_EQ(qkv_merge(c_parts.data(), 1, nullptr), QKV_INVALID_ARGUMENT);
 }
 
-// One correct call; a test spoils one thing of it.
-struct Call {
-  std::vector<float> numbers = std::vector<float>(64, 0.5f);
-  std::vector<float> written = std::vector<float>(64, 777);
-  std::vector<float> lse = std::vector<float>(4, 777);
-  std::vector<float> traced = std::vector<float>(4, 777);
-  qkv_tensor query = qkv_dense(numbers.data(), QKV_F32, 1, 2, 2, 4);
-  qkv_tensor key = qkv_dense(numbers.data(), QKV_F32, 1, 1, 3, 4);
-  qkv_tensor value = key;
-  qkv_options options = QKV_OPTIONS_DEFAULT;
-  qkv_trace trace = QKV_TRACE_DEFAULT;
-  qkv_output output = QKV_OUTPUT_DEFAULT;
-  const qkv_tensor *q = &query, *k = &key, *v = &value;
-  const qkv_options* o = &options;
-  const qkv_output* to = &output;
-
-  Call() {
-    trace.rows = 4;
-    trace.entropy = traced.data();
-    output.out = qkv_dense(written.data(), QKV_F32, 1, 2, 2, 4);
-    output.lse = lse.data();
-    output.lse_size = 4;
-    output.trace = &trace;
+TEST(CApi, GradientsHaveTheSameBits) {
+  for (int seed = 1; seed <= scaled(60); ++seed) {
+    SCOPED_TRACE("seed " + std::to_string(seed));
+    const BackwardCase c = BackwardCase::random(static_cast<std::uint64_t>(seed));
+    const Gradients expected = c.run();
+    Gradients got = c.run();  // its memory
+    const auto blank = [](Tensor<float>& t) { t.fill([] { return 777.0f; }); };
+    qkv_gradients to = QKV_GRADIENTS_DEFAULT;
+    blank(got.d_query), to.d_query = c_tensor(got.d_query.mutable_view());
+    blank(got.d_key), to.d_key = c_tensor(got.d_key.mutable_view());
+    blank(got.d_value), to.d_value = c_tensor(got.d_value.mutable_view());
+    if (c.call.bias.data() != nullptr)
+      blank(got.d_bias), to.d_bias = c_tensor(got.d_bias.mutable_view());
+    if (!c.call.sinks.empty()) {
+      to.d_sinks = got.d_sinks.data();
+      to.d_sinks_size = std::ssize(got.d_sinks);
+    }
+    const qkv_tensor q = c_tensor(c.call.query.view());
+    const qkv_tensor k = c_tensor(c.call.key.view());
+    const qkv_tensor v = c_tensor(c.call.value.view());
+    const qkv_tensor d_out = c_tensor(c.d_out.view());
+    const qkv_options o = c_options(c.call.options());
+    qkv_part forward = QKV_PART_DEFAULT;
+    forward.out = c_tensor(c.forward.out.view());
+    forward.lse = c.forward.lse.data();
+    forward.lse_size = std::ssize(c.forward.lse);
+    ASSERT_EQ(qkv_attention_backward(&q, &k, &v, &o, &forward, &d_out,
+                                     c.d_lse.empty() ? nullptr : c.d_lse.data(),
+                                     std::ssize(c.d_lse), &to),
+              QKV_OK)
+        << qkv_last_error();
+    EXPECT_EQ(difference(expected, got), "") << c.call.describe();
   }
-  Call(const Call&) = delete;
-  Call& operator=(const Call&) = delete;
-  int run() const { return qkv_attention(q, k, v, o, to); }
-  bool untouched() const {
-    for (const auto* values : {&written, &lse, &traced})
-      for (const float x : *values)
-        if (x != 777) return false;
-    return true;
-  }
-};
-
-TEST(CApi, WrongArgumentsGiveAStatusAndAMessage) {
-  struct Wrong {
-    std::function<void(Call&)> spoil;
-    std::string says;
-  };
-  const std::vector<Wrong> all = {
-      {[](Call& c) { c.q = nullptr; }, "query is a null pointer"},
-      {[](Call& c) { c.k = nullptr; }, "key is a null pointer"},
-      {[](Call& c) { c.v = nullptr; }, "value is a null pointer"},
-      {[](Call& c) { c.to = nullptr; }, "output is a null pointer"},
-      {[](Call& c) { c.query.data = nullptr; }, "query of shape [1, 2, 2, 4] has no data"},
-      {[](Call& c) { c.output.out = QKV_NO_TENSOR; }, "out has shape [0, 0, 0, 0]; expected [1,"},
-      {[](Call& c) { c.query.dtype = 5; }, "query.dtype is 5; expected one of QKV_F32"},
-      {[](Call& c) { c.options.mask.dtype = -1; }, "mask.dtype is -1"},
-      {[](Call& c) { c.key.reserved = 3; }, "key.reserved is 3; expected 0"},
-      {[](Call& c) { c.options.struct_size = 0; }, "options.struct_size is 0; expected"},
-      {[](Call& c) { c.output.struct_size = 4; }, "output.struct_size is 4; expected"},
-      {[](Call& c) { c.trace.struct_size = ~std::size_t{0}; }, "trace.struct_size is 18446744"},
-      {[](Call& c) { c.options.scale = 0.5f; }, "scale is 0.500000 but has_scale is 0"},
-      {[](Call& c) { c.options.has_scale = 2; }, "has_scale is 2; expected 0 or 1"},
-      {[](Call& c) { c.options.has_scale = 1, c.options.scale = kNaN; }, "scale is not finite"},
-      {[](Call& c) { c.options.causal = 3; }, "causal is 3; expected QKV_NOT_CAUSAL"},
-      {[](Call& c) { c.options.threads = -2; }, "threads is -2"},
-      {[](Call& c) { c.options.reserved = 1; }, "options.reserved is 1"},
-      {[](Call& c) { c.options.sinks_size = 2; }, "sinks_size is 2; expected 0, for sinks is null"},
-      {[](Call& c) { c.output.lse_size = -4; }, "lse_size is -4; expected 0 or more"},
-      {[](Call& c) { c.output.lse_size = 3; }, "lse has 3 entries"},
-      {[](Call& c) { c.trace.top = 1025; }, "trace.top is 1025; expected 0 to 1024"},
-      {[](Call& c) { c.trace.block = -1; }, "trace.block is -1"},
-      {[](Call& c) { c.trace.rows = 3; }, "trace.rows is 3; expected 4 for trace.entropy"},
-      {[](Call& c) { c.trace.received = c.traced.data(); },
-       "trace.columns is 0; expected 6 for trace.received"},
-  };
-  for (const Wrong& wrong : all) {
-    Call call;
-    wrong.spoil(call);
-    SCOPED_TRACE(wrong.says);
-    EXPECT_EQ(call.run(), QKV_INVALID_ARGUMENT);
-    const std::string text = qkv_last_error();
-    EXPECT_EQ(text.rfind("qkv_attention: ", 0), 0u) << text;
-    EXPECT_NE(text.find(wrong.says), std::string::npos) << text;
-    EXPECT_TRUE(call.untouched());
-  }
-  Call call;
-  EXPECT_EQ(call.run(), QKV_OK) << qkv_last_error();
-  EXPECT_NE(call.traced[0], 777);
-  EXPECT_EQ(call.trace.columns, 6);
-  call.o = nullptr;
-  EXPECT_EQ(call.run(), QKV_OK) << "no options are the defaults";
-}
-
-TEST(CApi, TheOtherFunctionsTakeNoNullEither) {
-  Call c;
-  const qkv_part part = QKV_PART_DEFAULT;
-  const qkv_gradients gradients = QKV_GRADIENTS_DEFAULT;
-  EXPECT_EQ(qkv_trace_sizes(nullptr, c.k, c.o, &c.trace), QKV_INVALID_ARGUMENT);
-  EXPECT_EQ(qkv_trace_sizes(c.q, nullptr, c.o, &c.trace), QKV_INVALID_ARGUMENT);
-  EXPECT_EQ(qkv_trace_sizes(c.q, c.k, c.o, nullptr), QKV_INVALID_ARGUMENT);
-  EXPECT_EQ(qkv_weights(nullptr, c.k, c.o, c.lse.data(), 4, 0, 2, 0, 3, c.q), QKV_INVALID_ARGUMENT);
-  EXPECT_EQ(qkv_weights(c.q, nullptr, c.o, c.lse.data(), 4, 0, 2, 0, 3, c.q), QKV_INVALID_ARGUMENT);
-  EXPECT_EQ(qkv_weights(c.q, c.k, c.o, nullptr, 4, 0, 2, 0, 3, c.q), QKV_INVALID_ARGUMENT);
-  EXPECT_EQ(qkv_weights(c.q, c.k, c.o, nullptr, 0, 0, 2, 0, 3, c.q), QKV_INVALID_ARGUMENT);
-  EXPECT_EQ(qkv_weights(c.q, c.k, c.o, c.lse.data(), 4, 0, 2, 0, 3, nullptr), QKV_INVALID_ARGUMENT);
-  for (int missing = 0; missing < 6; ++missing) {
-    const auto unless = [&](int i, const auto* given) { return i == missing ? nullptr : given; };
-    EXPECT_EQ(
-        qkv_attention_backward(unless(0, c.q), unless(1, c.k), unless(2, c.v), c.o,
-                               unless(3, &part), unless(4, c.q), nullptr, 0, unless(5, &gradients)),
-        QKV_INVALID_ARGUMENT)
-        << missing;
-  }
-  EXPECT_EQ(qkv_options_init(nullptr, sizeof(qkv_options)), QKV_INVALID_ARGUMENT);
-  EXPECT_EQ(qkv_options_init(&c.options, 7), QKV_INVALID_ARGUMENT);
-  EXPECT_TRUE(c.untouched());
-}
-
-// What a program compiled against a later header hands in.
-TEST(CApi, LongerStructsAreTakenAsLongAsTheNewFieldsAreUnset) {
-  struct Longer {
-    qkv_options known;
-    std::int64_t fields[4];
-  };
-  Call c;
-  Longer longer;
-  std::memset(&longer, 0xff, sizeof longer);
-  ASSERT_EQ(qkv_options_init(&longer.known, sizeof longer), QKV_OK);
-  EXPECT_EQ(longer.known.struct_size, sizeof longer);
-  EXPECT_EQ(longer.known.window_left, -1);
-  EXPECT_EQ(longer.fields[3], 0);
-  c.o = &longer.known;
-  EXPECT_EQ(c.run(), QKV_OK) << qkv_last_error();
-  longer.fields[2] = 1;
-  EXPECT_EQ(c.run(), QKV_INVALID_ARGUMENT);
-  EXPECT_NE(std::string(qkv_last_error()).find("does not know"), std::string::npos);
 }
 
 TEST(CApi, InitialisersEqualTheMacros) {

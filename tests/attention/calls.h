@@ -32,7 +32,7 @@ struct Call {
   AttentionOutput output{{written.data(), {2, 4, 5, 6}}, lse, &trace};
 
   // of weights()
-  std::uintptr_t lse_offset = 0;  // bytes that lse is moved by
+  std::uintptr_t lse_offset = 0;  // bytes that lse is moved by; of attention_backward() too
   Range queries = {1, 4};
   Range keys = {0, 7};
   MutableTensorView tile{written.data(), {2, 4, 3, 7}};
@@ -43,6 +43,17 @@ struct Call {
   MutableTensorView merged{written.data(), {2, 4, 5, 6}};
   std::vector<float> merged_lse = std::vector<float>(2 * 4 * 5, 777);
   std::size_t merged_lse_size = static_cast<std::size_t>(-1);  // all of it
+
+  // of attention_backward()
+  TensorView forward_out{numbers.data(), {2, 4, 5, 6}};
+  TensorView d_out{numbers.data(), {2, 4, 5, 6}};
+  std::span<const float> d_lse;
+  std::vector<float> d_sinks = std::vector<float>(4, 777);
+  AttentionGradients gradients{{written.data(), {2, 4, 5, 8}},
+                               {written.data() + 1000, {2, 2, 7, 8}},
+                               {written.data() + 2000, {2, 2, 7, 6}},
+                               {},
+                               {}};
 
   Call() { trace.top = 777; }
   Call(const Call&) = delete;
@@ -58,9 +69,22 @@ struct Call {
     const std::span<float> all(merged_lse);
     merge(parts, {merged, all.first(std::min(merged_lse_size, all.size())), nullptr});
   }
+  void run_backward() {
+    const auto at = reinterpret_cast<std::uintptr_t>(lse.data()) + lse_offset;
+    attention_backward(query, key, value, options,
+                       {forward_out, {reinterpret_cast<const float*>(at), lse.size()}}, d_out,
+                       gradients, d_lse);
+  }
+  // A bias and sinks, and their gradients too.
+  void add_bias_and_sinks() {
+    options.bias = TensorView(numbers.data(), Shape4{1, 4, 5, 7});
+    options.sinks = std::span(numbers).first(4);
+    gradients.d_bias = MutableTensorView(written.data() + 3000, {1, 4, 5, 7});
+    gradients.d_sinks = d_sinks;
+  }
 
   bool untouched() const {
-    for (const auto* values : {&written, &lse, &merged_lse})
+    for (const auto* values : {&written, &lse, &merged_lse, &d_sinks})
       for (const float x : *values)
         if (x != 777) return false;
     return trace.top == 777 && trace.lse.empty();

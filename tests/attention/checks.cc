@@ -9,14 +9,15 @@ namespace {
 
 constexpr double kHidden = -std::numeric_limits<double>::infinity();
 
-// One number against its bound. False ends the check: one message is enough.
-bool near(const char* what, const std::string& where, float got, double expected, double bound,
+// One number against its bound. False ends the check: one message is enough. `where` becomes text only then, which costs more
+// than the check.
+bool near(const char* what, const Shape4& where, float got, double expected, double bound,
           double* worst = nullptr, double* used = nullptr) {
   const double error = std::fabs(double{got} - expected);
   if (double{got} == expected) return true;  // infinities too
   if (!(error <= bound)) {
-    ADD_FAILURE() << what << " at " << where << " is " << got << ", the reference " << expected
-                  << "; off by " << error << ", bound " << bound;
+    ADD_FAILURE() << what << " at " << text_of(where) << " is " << got << ", the reference "
+                  << expected << "; off by " << error << ", bound " << bound;
     return false;
   }
   if (std::isinf(error)) return true;  // the type may not hold it
@@ -37,8 +38,8 @@ bool each_row(const Case& c, const F& f) {
 
 // The list of top keys of one row: sorted, ties to the lower index, as many as there are, none forgotten.
 bool top_matches(const Problem& p, const double* weights, const double* scores,
-                 const RowBounds& bounds, const Trace& trace, std::size_t row,
-                 const std::string& where, std::int64_t visible, Largest& l) {
+                 const RowBounds& bounds, const Trace& trace, std::size_t row, const Shape4& at,
+                 std::int64_t visible, Largest& l) {
   const auto top = static_cast<std::size_t>(trace.top);
   const std::int32_t* keys = trace.top_keys.data() + row * top;
   const float* values = trace.top_weights.data() + row * top;
@@ -47,22 +48,22 @@ bool top_matches(const Problem& p, const double* weights, const double* scores,
   double sum = 0;
   for (std::size_t i = 0; i < top; ++i) {
     if (i >= used) {
-      EXPECT_EQ(keys[i], -1) << where;
-      EXPECT_EQ(values[i], 0) << where;
+      EXPECT_EQ(keys[i], -1) << text_of(at);
+      EXPECT_EQ(values[i], 0) << text_of(at);
       continue;
     }
     if (keys[i] < 0 || keys[i] >= p.keys || scores[keys[i]] == kHidden ||
         !listed.insert(keys[i]).second) {
-      ADD_FAILURE() << "top key " << i << " at " << where << " is " << keys[i]
+      ADD_FAILURE() << "top key " << i << " at " << text_of(at) << " is " << keys[i]
                     << ": hidden, or listed twice";
       return false;
     }
-    if (!near("top weight", where, values[i], weights[keys[i]],
+    if (!near("top weight", at, values[i], weights[keys[i]],
               bounds.weight[static_cast<std::size_t>(keys[i])], &l.weight, &l.weight_used))
       return false;
     if (i > 0 &&
         !(values[i] < values[i - 1] || (values[i] == values[i - 1] && keys[i] > keys[i - 1]))) {
-      ADD_FAILURE() << "top keys at " << where << " are not in order at place " << i;
+      ADD_FAILURE() << "top keys at " << text_of(at) << " are not in order at place " << i;
       return false;
     }
     sum += double{values[i]};
@@ -72,31 +73,40 @@ bool top_matches(const Problem& p, const double* weights, const double* scores,
     if (scores[i] == kHidden || listed.count(static_cast<std::int32_t>(k)) != 0) continue;
     if (weights[i] - bounds.weight[i] > double{values[used - 1]}) {
       ADD_FAILURE() << "key " << k << " with weight " << weights[i]
-                    << " is missing from the top keys at " << where;
+                    << " is missing from the top keys at " << text_of(at);
       return false;
     }
   }
   const double rest = trace.lse[row] == -kInfinity ? 0 : std::max(0.0, 1 - sum);
-  return near("remainder", where, trace.remainder[row], rest, 2 * kUnit);
+  return near("remainder", at, trace.remainder[row], rest, 2 * kUnit);
 }
 
 }  // namespace
 
-void expect_matches(const Case& c, const Reference<double>& r, const Result& got,
-                    Largest* largest) {
+Exact::Exact(const Case& c)
+    : problem(c.problem()),
+      numbers(reference_attention<double>(problem)),
+      bounds(static_cast<std::size_t>(problem.row_count())) {
+  each_row(c, [&](std::int64_t b, std::int64_t h, std::int64_t q, std::size_t row) {
+    bounds[row] = bounds_of(problem, numbers, b, h, q);
+    return true;
+  });
+}
+
+void expect_matches(const Case& c, const Exact& exact, const Result& got, Largest* largest) {
   Largest ignored;
   Largest& l = largest != nullptr ? *largest : ignored;
-  const Problem p = c.problem();
+  const Problem& p = exact.problem;
+  const Reference<double>& r = exact.numbers;
   each_row(c, [&](std::int64_t b, std::int64_t h, std::int64_t q, std::size_t row) {
-    const RowBounds bounds = bounds_of(p, r, b, h, q);
-    if (!near("lse", text_of({b, h, q, 0}), got.lse[row], r.lse[row], bounds.lse, &l.lse,
-              &l.lse_used))
+    const RowBounds& bounds = exact.bounds[row];
+    if (!near("lse", {b, h, q, 0}, got.lse[row], r.lse[row], bounds.lse, &l.lse, &l.lse_used))
       return false;
     for (std::int64_t d = 0; d < p.dim_v; ++d) {
       const auto i = static_cast<std::size_t>(d);
-      const double exact = r.out[row * static_cast<std::size_t>(p.dim_v) + i];
-      if (!near("out", text_of({b, h, q, d}), c.out_at(got, b, h, q, d), exact,
-                stored_bound(c.out_type, exact, bounds.out[i]), &l.out, &l.out_used))
+      const double expected = r.out[row * static_cast<std::size_t>(p.dim_v) + i];
+      if (!near("out", {b, h, q, d}, c.out_at(got, b, h, q, d), expected,
+                stored_bound(c.out_type, expected, bounds.out[i]), &l.out, &l.out_used))
         return false;
     }
     return true;
@@ -104,11 +114,11 @@ void expect_matches(const Case& c, const Reference<double>& r, const Result& got
   EXPECT_FALSE(got.out.written_outside());
 }
 
-void expect_trace_matches(const Case& c, const Reference<double>& r, const Result& got,
-                          Largest* largest) {
+void expect_trace_matches(const Case& c, const Exact& exact, const Result& got, Largest* largest) {
   Largest ignored;
   Largest& l = largest != nullptr ? *largest : ignored;
-  const Problem p = c.problem();
+  const Problem& p = exact.problem;
+  const Reference<double>& r = exact.numbers;
   const TraceOptions& o = c.plain.trace;
   const Trace& t = got.trace;
   const std::size_t rows = c.rows();
@@ -140,8 +150,8 @@ void expect_trace_matches(const Case& c, const Reference<double>& r, const Resul
   std::vector<double> mass(blocks, 0), mass_bound(blocks, 0), low(blocks, 0), high(blocks, 0);
   const bool rows_match =
       each_row(c, [&](std::int64_t b, std::int64_t h, std::int64_t q, std::size_t row) {
-        const std::string where = text_of({b, h, q, 0});
-        const RowBounds bounds = bounds_of(p, r, b, h, q);
+        const Shape4 where = {b, h, q, 0};
+        const RowBounds& bounds = exact.bounds[row];
         const RowFacts facts = facts_of(p, r, b, h, q);
         const double* scores = r.scores.data() + row * static_cast<std::size_t>(p.keys);
         const double* weights = r.weights.data() + row * static_cast<std::size_t>(p.keys);
@@ -168,12 +178,12 @@ void expect_trace_matches(const Case& c, const Reference<double>& r, const Resul
   if (o.received) {
     EXPECT_EQ(t.visible, visible);
     for (std::size_t i = 0; i < columns; ++i)
-      if (!near("received", std::to_string(i), t.received[i], received[i],
+      if (!near("received", {0, 0, 0, static_cast<std::int64_t>(i)}, t.received[i], received[i],
                 received_bound[i] + gamma(10) * received[i]))
         break;
   }
   for (std::size_t i = 0; i < blocks; ++i) {
-    if (!near("block_mass", std::to_string(i), t.block_mass[i], mass[i],
+    if (!near("block_mass", {0, 0, 0, static_cast<std::int64_t>(i)}, t.block_mass[i], mass[i],
               mass_bound[i] + gamma(10) * mass[i]))
       break;
     ASSERT_GE(double{t.block_max[i]}, low[i]) << "block " << i;
@@ -181,23 +191,23 @@ void expect_trace_matches(const Case& c, const Reference<double>& r, const Resul
   }
 }
 
-void expect_tile_matches(const Case& c, const Reference<double>& r, const Result& got,
-                         Range queries, Range keys, Largest* largest) {
+void expect_tile_matches(const Case& c, const Exact& exact, const Result& got, Range queries,
+                         Range keys, Largest* largest) {
   Largest ignored;
   Largest& l = largest != nullptr ? *largest : ignored;
-  const Problem p = c.problem();
+  const Problem& p = exact.problem;
+  const Reference<double>& r = exact.numbers;
   const Tensor<float> tile({p.batch, p.heads, queries.end - queries.begin, keys.end - keys.begin},
                            c.out_layout);
   weights(c.query.view(), c.key.view(), c.options(), got.lse, queries, keys, tile.mutable_view());
   each_row(c, [&](std::int64_t b, std::int64_t h, std::int64_t q, std::size_t row) {
     if (q < queries.begin || q >= queries.end) return true;
-    const RowBounds bounds = bounds_of(p, r, b, h, q);
+    const RowBounds& bounds = exact.bounds[row];
     for (std::int64_t k = keys.begin; k < keys.end; ++k) {
       const std::size_t i = row * static_cast<std::size_t>(p.keys) + static_cast<std::size_t>(k);
       const float weight = tile.at(b, h, q - queries.begin, k - keys.begin);
       const double bound = r.scores[i] == kHidden ? 0 : bounds.tile[static_cast<std::size_t>(k)];
-      if (!near("weights()", text_of({b, h, q, k}), weight, r.weights[i], bound, &l.tile,
-                &l.tile_used))
+      if (!near("weights()", {b, h, q, k}, weight, r.weights[i], bound, &l.tile, &l.tile_used))
         return false;
     }
     return true;
@@ -205,8 +215,9 @@ void expect_tile_matches(const Case& c, const Reference<double>& r, const Result
   EXPECT_FALSE(tile.written_outside());
 }
 
-void expect_visibility(const Case& c, const Reference<double>& r) {
-  const Problem p = c.problem();
+void expect_visibility(const Case& c, const Exact& exact) {
+  const Problem& p = exact.problem;
+  const Reference<double>& r = exact.numbers;
   each_row(c, [&](std::int64_t b, std::int64_t h, std::int64_t q, std::size_t row) {
     for (std::int64_t k = 0; k < p.keys; ++k) {
       const bool seen =

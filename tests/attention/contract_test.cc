@@ -39,8 +39,8 @@ bool is_zero(float x) { return same_bits(x, 0.0f); }
 TEST(Contract1, TheFp32ReferenceStaysWithinTheBoundsOfTheFp64One) {
   for (int seed = 1; seed <= scaled(100) && !HasFailure(); ++seed) {
     const Case c = random_case(static_cast<std::uint64_t>(seed), false, Draw::types);
-    const Problem p = c.problem();
-    const Reference<double> exact = c.reference();
+    const Exact exact(c);
+    const Problem& p = exact.problem;
     const Reference<float> rounded = reference_attention<float>(p);
     Result as_result = c.run(false);
     as_result.lse = rounded.lse;
@@ -134,7 +134,7 @@ TEST(Contract2, RowWithoutVisibleKeysIsZeroAndItsLseMinusInfinity) {
           ASSERT_TRUE(is_zero(r.trace.top_weights[row * 3 + i]));
         }
       });
-      if (!poisoned) expect_trace_matches(each.call, each.call.reference(), r);
+      if (!poisoned) expect_trace_matches(each.call, Exact(each.call), r);
     }
   }
 }
@@ -156,7 +156,7 @@ TEST(Contract2, WithASinkItsLseIsTheSinkAndTheRemainderOne) {
       ASSERT_EQ(r.trace.remainder[row], 1);
       ASSERT_EQ(r.trace.top_keys[row * 3], -1);
     });
-    expect_trace_matches(each.call, each.call.reference(), r);
+    expect_trace_matches(each.call, Exact(each.call), r);
   }
 }
 
@@ -339,8 +339,8 @@ TEST(Contract4, LseIsTheNaturalLogOfTheScoresTheSoftmaxSaw) {
 TEST(Contract4, LargeScores) {
   Case c({1, 1, 1, 6, 600, 32, 8}, 2);
   c.plain.scale = 300;
-  const Reference<double> r = c.reference();
-  expect_matches(c, r, c.run());
+  const Exact exact(c);
+  expect_matches(c, exact, c.run());
 }
 
 // ---- line 6; the bounds themselves are held by differential_test.cc
@@ -348,10 +348,10 @@ TEST(Contract4, LargeScores) {
 TEST(Contract6, TheBoundsAreSmall) {
   for (const auto& [dim, keys] : {std::pair<std::int64_t, std::int64_t>{64, 512}, {128, 2000}}) {
     Case c({1, 1, 1, 4, keys, dim, dim}, 3);
-    const Reference<double> r = c.reference();
+    const Exact exact(c);
     Largest largest;
-    expect_matches(c, r, c.run(), &largest);
-    const RowBounds bounds = bounds_of(c.problem(), r, 0, 0, 0);
+    expect_matches(c, exact, c.run(), &largest);
+    const RowBounds& bounds = exact.bounds[0];
     EXPECT_LT(*std::max_element(bounds.out.begin(), bounds.out.end()), 4e-4);
     EXPECT_LT(bounds.lse, 4e-4);
     EXPECT_LT(largest.out, 1e-6) << "what is really lost is far less";

@@ -29,11 +29,11 @@ void run_one(std::uint64_t seed, bool large) {
   Case c = random_case(seed, large, Draw::any);
   SCOPED_TRACE("QKV_SEED=" + std::string(large ? "large:" : "") + std::to_string(seed) +
                " repeats this: " + c.describe());
-  const Reference<double> r = c.reference();
+  const Exact exact(c);
   const Result got = c.run();
-  expect_visibility(c, r);
-  expect_matches(c, r, got);
-  expect_trace_matches(c, r, got);
+  expect_visibility(c, exact);
+  expect_matches(c, exact, got);
+  expect_trace_matches(c, exact, got);
   const Result untraced = c.run(false);
   EXPECT_TRUE(same_bits(got.lse, untraced.lse)) << "with and without a trace";
   Random random(seed);
@@ -43,8 +43,8 @@ void run_one(std::uint64_t seed, bool large) {
   };
   const Range queries = part(c.sizes.queries);
   const Range keys = part(c.sizes.keys);
-  if (!c.packed()) expect_tile_matches(c, r, got, queries, keys);
-  if (seed % 4 == 0) expect_hidden_keys_unread(c, r, got);
+  if (!c.packed()) expect_tile_matches(c, exact, got, queries, keys);
+  if (seed % 4 == 0) expect_hidden_keys_unread(c, exact.numbers, got);
 }
 
 // "" where QKV_SEED is unset; "-" where it asks for the other test.

@@ -160,6 +160,7 @@ TEST(Contract7, PackedSequences) {
   };
   expect_refused("attention", &Call::run_attention, all);
   expect_refused("weights", &Call::run_weights, all);
+  expect_refused("attention_backward", &Call::run_backward, all);
   expect_refused("attention", &Call::run_attention,
                  {{"lse per sequence",
                    packed(p, [](Call& c) { c.output.lse = std::span(c.lse).first(30); }),

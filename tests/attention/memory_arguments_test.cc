@@ -98,6 +98,61 @@ TEST(Contract7, WhatIsWrittenLiesApart) {
            [](Call& c) { c.options.alibi_slopes = std::span(c.written).first(4); },
            {"out", "overlaps alibi_slopes"}},
       });
+  expect_refused("attention_backward", &Call::run_backward,
+                 {
+                     {"d_query on query",
+                      [](Call& c) { c.query.data = c.written.data(); },
+                      {"d_query (bytes", "overlaps query (bytes", "memory of its own"}},
+                     {"d_key on the last float of key",
+                      [](Call& c) { c.key.data = c.written.data() + 1223; },
+                      {"d_key", "overlaps key"}},
+                     {"d_value on value",
+                      [](Call& c) { c.value.data = c.written.data() + 2000; },
+                      {"d_value", "overlaps value"}},
+                     {"d_query on out",
+                      [](Call& c) { c.forward_out.data = c.written.data() + 319; },
+                      {"d_query", "overlaps forward.out"}},
+                     {"d_query on d_out",
+                      [](Call& c) { c.d_out.data = c.written.data(); },
+                      {"d_query", "overlaps d_out"}},
+                     {"d_query on lse",
+                      [](Call& c) {
+                        c.lse_offset = reinterpret_cast<std::uintptr_t>(c.written.data()) -
+                                       reinterpret_cast<std::uintptr_t>(c.lse.data());
+                      },
+                      {"d_query", "overlaps forward.lse"}},
+                     {"d_query on d_lse",
+                      [](Call& c) { c.d_lse = std::span(c.written).first(40); },
+                      {"d_query", "overlaps d_lse"}},
+                     {"d_query on d_key",
+                      [](Call& c) { c.gradients.d_key.data = c.written.data() + 319; },
+                      {"d_query", "overlaps d_key"}},
+                     {"d_value on mask",
+                      [](Call& c) {
+                        c.options.mask =
+                            TensorView(reinterpret_cast<const bool*>(c.written.data() + 2000),
+                                       Shape4{1, 1, 5, 7});
+                      },
+                      {"d_value", "overlaps mask"}},
+                     {"d_bias on bias",
+                      [](Call& c) {
+                        c.add_bias_and_sinks();
+                        c.options.bias.data = c.gradients.d_bias.data;
+                      },
+                      {"d_bias", "overlaps bias"}},
+                     {"d_sinks on sinks",
+                      [](Call& c) {
+                        c.add_bias_and_sinks();
+                        c.options.sinks = c.d_sinks;
+                      },
+                      {"d_sinks", "overlaps sinks"}},
+                     {"d_sinks on d_query",
+                      [](Call& c) {
+                        c.add_bias_and_sinks();
+                        c.gradients.d_sinks = std::span(c.written).subspan(316, 4);
+                      },
+                      {"d_query", "overlaps d_sinks"}},
+                 });
   expect_refused("merge", &Call::run_merge,
                  {
                      {"out on a part",
@@ -220,6 +275,16 @@ TEST(Contract7, OutHasAPlaceForEachEntry) {
   expect_refused(
       "merge", &Call::run_merge,
       {{"rows overlap", [](Call& c) { c.merged.strides[1] = 5; }, {"out", "entries overlap"}}});
+  expect_refused("attention_backward", &Call::run_backward,
+                 {{"rows of d_query overlap",
+                   [](Call& c) { c.gradients.d_query.strides[2] = 7; },
+                   {"d_query", "entries overlap"}},
+                  {"d_value backwards onto itself",
+                   [](Call& c) {
+                     c.gradients.d_value.data = c.written.data() + 3000;
+                     c.gradients.d_value.strides = {-42, 42, 6, 1};
+                   },
+                   {"d_value", "[-42, 42, 6, 1]", "entries overlap"}}});
 }
 
 TEST(Contract7, MisalignedPointers) {
@@ -256,6 +321,8 @@ TEST(Contract7, MisalignedPointers) {
          c.options.cu_seqlens_q = {one_byte_on(c.lengths.data()), 2};
        },
        {"cu_seqlens_q", "address", "multiple of 4"}},
+  };
+  const std::vector<Wrong> of_a_cache = {
       {"block_table",
        [](Call& c) {
          c.options.block_table = {one_byte_on(c.lengths.data()), 2};
@@ -272,6 +339,9 @@ TEST(Contract7, MisalignedPointers) {
   };
   expect_refused("attention", &Call::run_attention, all);
   expect_refused("weights", &Call::run_weights, all);
+  expect_refused("attention_backward", &Call::run_backward, all);
+  expect_refused("attention", &Call::run_attention, of_a_cache);
+  expect_refused("weights", &Call::run_weights, of_a_cache);
   expect_refused("attention", &Call::run_attention,
                  {{"value of halves",
                    [](Call& c) {
@@ -295,9 +365,38 @@ TEST(Contract7, MisalignedPointers) {
                    [](Call& c) {
                      c.parts[0].lse = {one_byte_on(c.lse.data()), 40};
                    },
-                   {"parts[0].lse", "address", "multiple of 4"}}});
+                   {"parts[0].lse", "address", "multiple of 4"}},
+                  {"out",
+                   [](Call& c) { c.merged.data = one_byte_on(c.written.data()); },
+                   {"out", "address", "multiple of 4"}}});
   expect_refused("weights", &Call::run_weights,
-                 {{"lse", [](Call& c) { c.lse_offset = 1; }, {"lse", "address", "multiple of 4"}}});
+                 {{"lse", [](Call& c) { c.lse_offset = 1; }, {"lse", "address", "multiple of 4"}},
+                  {"out",
+                   [](Call& c) { c.tile.data = one_byte_on(c.written.data()); },
+                   {"out", "address", "multiple of 4"}}});
+  expect_refused(
+      "attention_backward", &Call::run_backward,
+      {{"lse", [](Call& c) { c.lse_offset = 1; }, {"forward.lse", "address", "multiple of 4"}},
+       {"d_lse",
+        [](Call& c) {
+          c.d_lse = {one_byte_on(c.numbers.data()), 40};
+        },
+        {"d_lse", "address", "multiple of 4"}},
+       {"out",
+        [](Call& c) { c.forward_out.data = one_byte_on(c.numbers.data()); },
+        {"forward.out", "address", "multiple of 4"}},
+       {"d_out",
+        [](Call& c) { c.d_out.data = one_byte_on(c.numbers.data()); },
+        {"d_out", "address", "multiple of 4"}},
+       {"d_key",
+        [](Call& c) { c.gradients.d_key.data = one_byte_on(c.written.data()); },
+        {"d_key", "address", "multiple of 4"}},
+       {"d_sinks",
+        [](Call& c) {
+          c.add_bias_and_sinks();
+          c.gradients.d_sinks = {one_byte_on(c.written.data()), 4};
+        },
+        {"d_sinks", "address", "multiple of 4"}}});
 }
 
 TEST(Contract7, SizesAndStridesBeyondMemory) {
@@ -335,12 +434,6 @@ TEST(Contract7, SizesAndStridesBeyondMemory) {
          c.options.bias = TensorView(static_cast<const float*>(nullptr), Shape4{1, 1, 1, 1});
        },
        {"bias", "[1, 1, 1, 1]", "null"}},
-      {"k_scale far apart",
-       [](Call& c) {
-         use_int8(c);
-         c.options.k_scale.strides[1] = kMost / 2;
-       },
-       {"k_scale", "outside of memory"}},
       {"a batch beyond counting",
        [](Call& c) {
          c.query.shape = {std::int64_t{1} << 40, 4, 0, 8};
@@ -353,8 +446,24 @@ TEST(Contract7, SizesAndStridesBeyondMemory) {
        [](Call& c) { c.options.causal = static_cast<Causal>(7); },
        {"causal is 7", "expected"}},
   };
-  expect_refused("attention", &Call::run_attention, all);
-  expect_refused("weights", &Call::run_weights, all);
+  const std::vector<Wrong> of_a_cache = {{"k_scale far apart",
+                                          [](Call& c) {
+                                            use_int8(c);
+                                            c.options.k_scale.strides[1] = kMost / 2;
+                                          },
+                                          {"k_scale", "outside of memory"}}};
+  for (const auto* wrong : {&all, &of_a_cache}) {
+    expect_refused("attention", &Call::run_attention, *wrong);
+    expect_refused("weights", &Call::run_weights, *wrong);
+  }
+  expect_refused("attention_backward", &Call::run_backward, all);
+  expect_refused("attention_backward", &Call::run_backward,
+                 {{"d_out far apart",
+                   [](Call& c) { c.d_out.strides[0] = kMost / 2; },
+                   {"d_out", "outside of memory"}},
+                  {"d_key far apart",
+                   [](Call& c) { c.gradients.d_key.strides[2] = kMost / 3; },
+                   {"d_key", "outside of memory"}}});
   expect_refused("attention", &Call::run_attention,
                  {{"out far apart",
                    [](Call& c) { c.output.out.strides[0] = kMost / 2; },

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "attention/cores.h"
+#include "qkv/attention.h"
 #include "qkv/threads.h"
 
 #if defined(__has_feature)
@@ -255,10 +256,8 @@ TEST(ParallelFor, ALateHelperIsNotWaitedFor) {
   }
 }
 
-TEST(ParallelFor, NoTimeIsBurntAfterACall) {
-  const int threads = 4;
-  Meeting meeting(threads);
-  parallel_for(threads, threads, [&](std::int64_t) { meeting.join(); });
+// µs of all threads of this process in the 200 ms from now on, in which the caller sleeps.
+long cpu_time_of_a_pause() {
   const auto cpu = [] {
     rusage used{};
     getrusage(RUSAGE_SELF, &used);
@@ -267,7 +266,34 @@ TEST(ParallelFor, NoTimeIsBurntAfterACall) {
   };
   const long before = cpu();
   std::this_thread::sleep_for(200ms);
-  EXPECT_LT(cpu() - before, 5000) << "µs";
+  return cpu() - before;
+}
+
+TEST(ParallelFor, NoTimeIsBurntAfterACall) {
+  const int threads = 4;
+  Meeting meeting(threads);
+  parallel_for(threads, threads, [&](std::int64_t) { meeting.join(); });
+  EXPECT_LT(cpu_time_of_a_pause(), 5000) << "µs";
+}
+
+// Forward, backward and weights of 4 heads of 256 tokens, enough for several threads.
+void call_everything(int threads) {
+  const Shape4 shape = {1, 4, 256, 16};
+  const std::vector<float> x(4 * 256 * 16, 0.5f);
+  std::vector<float> out(x.size()), lse(4 * 256), d_query(x.size()), tile(4 * 256 * 256);
+  AttentionOptions options;
+  options.threads = threads;
+  const TensorView all(x.data(), shape);
+  Trace trace;
+  attention(all, all, all, options, {{out.data(), shape}, lse, &trace});
+  attention_backward(all, all, all, options, {{out.data(), shape}, lse}, all,
+                     {{d_query.data(), shape}, {}, {}, {}, {}});
+  weights(all, all, options, lse, {0, 256}, {0, 256}, {tile.data(), {1, 4, 256, 256}});
+}
+
+TEST(Threads, SleepAfterACall) {
+  call_everything(4);
+  EXPECT_LT(cpu_time_of_a_pause(), 5000) << "µs";
 }
 
 #if defined(__linux__)
@@ -276,6 +302,7 @@ TEST(ParallelFor, OneThreadStartsNone) {
   parallel_for(1, 1000, [](std::int64_t) {});
   parallel_for(8, 1, [](std::int64_t) {});
   parallel_for(0, 0, [](std::int64_t) {});
+  call_everything(1);
   EXPECT_EQ(threads_of_this_process(), before);
 }
 

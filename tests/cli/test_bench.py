@@ -1,5 +1,7 @@
 """qkv bench: names of lines, what it writes, and the peers' protocol. Nothing here looks at how fast anything is."""
 import json
+import re
+import shlex
 import subprocess
 import sys
 
@@ -32,6 +34,7 @@ NAMES = {
     "1,2,2,1,32,8 decode fp16": "1,2,2,1,32,8 fp16",
     "1,2,2,1,32,8 prefill": "1,2,2,1,32,8 prefill",
     "1,2,2,16,16,8 trace": "1,2,2,16,16,8 trace",
+    "1,1,1,1,1,8 call fp32": "1,1,1,1,1,8 call",
 }
 
 
@@ -86,6 +89,21 @@ def test_targets_are_told(bench):
     assert f"Targets: {int(target['ok'])} of 1 reached" in text
 
 
+def test_short_calls_are_held_against_one_thread(bench):
+    text, figures = bench("--shapes", "1,1,1,1,1,8 call;1,2,2,8,8,16 call", "--threads", 2)  # and 1
+    one, _, two, short = figures["results"]
+    for result, threads in ((one, 1), (two, 2)):
+        (target,) = result["targets"]
+        assert result["threads"] == threads
+        assert target["of"] == "time" and target["unit"] == " µs" and target["needed"] == 2 and target["at_most"]
+        assert target["reached"] == pytest.approx(1e6 * result["qkv"]["median_s"])
+    assert "one_thread" not in one and short["one_thread"]["median_s"] > 0
+    (target,) = short["targets"]
+    assert target["of"] == "one thread"
+    assert target["reached"] == pytest.approx(short["one_thread"]["median_s"] / short["qkv"]["median_s"])
+    assert text.count("| short calls") == 2 and "µs ≤ 2.00 µs" in text
+
+
 def test_missing_peers_are_named(bench, tmp_path):
     bare = tmp_path / "python"  # an interpreter without any package
     bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
@@ -102,6 +120,24 @@ def test_missing_peers_are_named(bench, tmp_path):
 def test_no_interpreter():
     message = Qkv().fails(1, "bench", *QUICK, "--peers", "--python", "/no/such/python", "--shapes", "1,1,1,8,8,8")
     assert "/no/such/python" in message and "--python" in message
+
+
+def documented():
+    """The commands of bench/README.md that tests/docs leaves out."""
+    text = (ROOT / "bench/README.md").read_text()
+    block = re.search(r"<!-- not run: [^\n]*test_bench.py[^\n]*-->\n```sh\n(.*?)```", text, re.DOTALL).group(1)
+    return [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("command", documented(), ids=" ".join)
+def test_documented_commands_run(command, tmp_path):
+    small = {"--json": tmp_path / "figures.json", "--python": sys.executable, "--shapes": None}
+    arguments = [small.get(before, word) for before, word in zip(["", *command], command)]
+    if None in arguments:  # how a name is looked for has its own tests
+        place = arguments.index(None)
+        del arguments[place - 1:place + 1]
+    text = Qkv().ok(*arguments, "--shapes", "1,2,2,16,16,8", "--rounds", 1)
+    assert "| 1,2,2,16,16,8 " in text
 
 
 # ---- peers.py itself
@@ -175,6 +211,16 @@ def test_a_peer_computes_the_same(asked, tmp_path, name, stored, kind):
     assert "why" not in first, first
     assert 0 <= first["difference"] < 0.03 and len(first["times"]) == 3
     assert "difference" not in second and len(second["times"]) == 3  # told once
+
+
+@pytest.mark.parametrize("peer, package", [("ONNX Runtime", "onnxruntime"), ("OpenVINO", "openvino")])
+def test_every_peer_computes_the_same(asked, tmp_path, peer, package):
+    pytest.importorskip(package)
+    inputs, out, _ = reference(pytest.importorskip("torch"))  # heads are grouped
+    write(tmp_path, "float32", **inputs, **out)
+    answer = asked.time(tmp_path, peer=peer)
+    assert "why" not in answer, answer
+    assert 0 <= answer["difference"] < 1e-4 and len(answer["times"]) == 3
 
 
 def test_a_peer_that_computes_something_else_is_not_timed(asked, tmp_path):

@@ -1,4 +1,4 @@
-"""Every command and program in README.md, README.zh.md and docs/ does what it says."""
+"""Every command and program in README.md, README.zh.md, bench/README.md and docs/ does what it says."""
 import os
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from blocks import Block, blocks_of, same_output
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("QKV_BUILD", ROOT / "build" / "release"))
-FILES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FILES = [ROOT / "README.md", ROOT / "README.zh.md", ROOT / "bench/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [block for file in FILES if file.exists() for block in blocks_of(file, str(file.relative_to(ROOT)))]
 
 

@@ -55,6 +55,12 @@ def test_twenty_lines_are_those_by_hand():
     assert out == [0.8668, 0.7905]  # 0.1·0.86682 + 6·0.11731
 
 
+def test_c_is_c11():
+    strict = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I", ROOT / "include"]
+    for source in (ROOT / "examples").glob("*.c"):
+        subprocess.run(["cc", *strict, source], check=True)
+
+
 def test_c_looks_back():
     rows = run("attention").splitlines()
     assert [row.split()[0] for row in rows] == ["the", "cat", "saw", "itself"]

@@ -106,7 +106,7 @@ TEST_P(Decode, ScoresAndSumsHaveTheBitsOfPanels) {
       kernel().pack_queries(queries.data() + std::int64_t{first} * dim, dim, count, dim, 1,
                             packed.data());
       kernel().query_dot_keys(packed.data(), key.floats.data(), dim, keys, dim, 0,
-                              lane_scores.data());
+                              lane_scores.data(), nullptr);
       for (int r = 0; r < count; ++r)
         for (int k = 0; k < keys; ++k)
           ASSERT_EQ(bits_of(dots[static_cast<std::size_t>((first + r) * kScoreStride + k)]),
@@ -114,7 +114,7 @@ TEST_P(Decode, ScoresAndSumsHaveTheBitsOfPanels) {
       kernel().softmax(lane_scores.data(), keys,
                        {lane_max.data(), lane_sum.data(), lane_alpha.data()});
       kernel().weighted_sum_values(lane_scores.data(), value.floats.data(), dim, keys, dim,
-                                   lane_alpha.data(), 0, lane_acc.data());
+                                   lane_alpha.data(), 0, lane_acc.data(), false);
       for (int r = 0; r < count; ++r) {
         const auto row = static_cast<std::size_t>(first + r);
         const auto lane = static_cast<std::size_t>(r);

@@ -76,7 +76,7 @@ TEST_P(PageGuard, Attention) {
         const SoftmaxState traced{max.data(), sum.data(), alpha.data(), spread.data()};
         const Kernels& k = kernel();
         if (count <= p) k.pack_queries(rows.data(), stride, count, dim, 1, packed.data());
-        k.query_dot_keys(packed.data(), rows.data(), stride, count, dim, 0, scores.data());
+        k.query_dot_keys(packed.data(), rows.data(), stride, count, dim, 0, scores.data(), nullptr);
         k.softcap(scores.data(), count, 10, 1);
         k.scale_rows(scores.data(), count, row_factor.data());
         k.add_alibi(scores.data(), count, 0, begin.data(), 0.5f);
@@ -86,7 +86,7 @@ TEST_P(PageGuard, Attention) {
         k.softmax(scores.data(), count, state);
         k.softmax_traced(weights.data(), count, traced);
         k.weighted_sum_values(scores.data(), rows.data(), stride, count, dim, alpha.data(), 0,
-                              acc.data());
+                              acc.data(), false);
         k.weighted_sum_visible_values(scores.data(), rows.data(), stride, count, dim, alpha.data(),
                                       acc.data(), hidden.data());
         k.softmax_gradients(scores.data(), weights.data(), count, max.data(), factor.data());

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <vector>
 
 #include "kernels/pairs_scalar.h"
@@ -85,9 +86,10 @@ TEST(Pairs, ScoresHaveTheTwinsBits) {
         const std::vector<Pair> packed = pairs(random, dim / 2 * kernel.panel);
         std::vector<float> got(static_cast<std::size_t>(keys * kernel.panel));
         std::vector<float> expected = got;
-        kernel.query_dot_keys(packed.data(), rows.data(), stride, keys, dim, 0.3f, 0, got.data());
+        kernel.query_dot_keys(packed.data(), rows.data(), stride, keys, dim, 0.3f, 0, got.data(),
+                              nullptr);
         scalar::query_dot_keys_pairs(kernel.panel, packed.data(), rows.data(), stride, keys, dim,
-                                     0.3f, expected.data());
+                                     0.3f, expected.data(), nullptr);
         ASSERT_EQ(got, expected) << keys << " keys, dim " << dim;
       }
   });
@@ -117,6 +119,59 @@ TEST(Pairs, WeightsAndValuesArePacked) {
   });
 }
 
+// Its weights are those of the softmax over floats, rounded; so is everything else it leaves.
+TEST(Pairs, SoftmaxIsThatOfFloatsAndPacksItsWeights) {
+  const Kernels* floats = kernels_of("avx512");
+  for_each_table([&](const PairKernels& kernel) {
+    const Kernels* wide = floats;
+    while (wide != nullptr && wide->panel != kernel.panel) wide = wide->narrow;
+    ASSERT_NE(wide, nullptr);
+    Random random(7);
+    const auto lanes = static_cast<std::size_t>(kernel.panel);
+    for (const int keys : kSizes) {
+      std::vector<float> max(lanes, -__builtin_inff()), sum(lanes), alpha(lanes);
+      std::vector<float> twin_max = max, twin_sum = sum, twin_alpha = alpha;
+      for (int chunk = 0; chunk < 2; ++chunk) {
+        std::vector<float> scores(static_cast<std::size_t>(keys) * lanes);
+        for (auto& s : scores) s = random.chance(0.1) ? -__builtin_inff() : random.uniform(-30, 5);
+        const std::vector<float> before = scores;
+        std::vector<Pair> got(static_cast<std::size_t>((keys + 1) / 2) * lanes, 7);
+        std::vector<Pair> expected = got;
+        kernel.softmax(scores.data(), keys, {max.data(), sum.data(), alpha.data()}, got.data());
+        ASSERT_EQ(scores, before);
+        wide->softmax(scores.data(), keys, {twin_max.data(), twin_sum.data(), twin_alpha.data()});
+        scalar::pack_weights(kernel.panel, scores.data(), keys, expected.data());
+        ASSERT_EQ(got, expected) << keys << " keys";
+        ASSERT_EQ(max, twin_max);
+        ASSERT_EQ(sum, twin_sum);
+        ASSERT_EQ(alpha, twin_alpha);
+      }
+    }
+  });
+}
+
+// As in scores_test.cc.
+TEST(Pairs, ScoresComeWithTheLargest) {
+  for_each_table([](const PairKernels& kernel) {
+    Random random(8);
+    const auto lanes = static_cast<std::size_t>(kernel.panel);
+    for (const int keys : kSizes)
+      for (const int dim : {2, 30, 64}) {
+        Halves rows = numbers(random, dim * keys);
+        if (keys > 1) rows[0] = 0x7fc0;  // NaN
+        const std::vector<Pair> packed = pairs(random, dim / 2 * kernel.panel);
+        std::vector<float> got(static_cast<std::size_t>(keys) * lanes);
+        std::vector<float> expected = got;
+        std::vector<float> top(lanes), twin_top(lanes);
+        kernel.query_dot_keys(packed.data(), rows.data(), dim, keys, dim, 0.3f, 0, got.data(),
+                              top.data());
+        scalar::query_dot_keys_pairs(kernel.panel, packed.data(), rows.data(), dim, keys, dim, 0.3f,
+                                     expected.data(), twin_top.data());
+        ASSERT_EQ(top, twin_top) << keys << " keys, dim " << dim;
+      }
+  });
+}
+
 TEST(Pairs, SumsOfValuesHaveTheTwinsBits) {
   for_each_table([](const PairKernels& kernel) {
     Random random(4);
@@ -132,7 +187,7 @@ TEST(Pairs, SumsOfValuesHaveTheTwinsBits) {
         std::vector<float> got = start;
         std::vector<float> expected = start;
         kernel.weighted_sum_values(weights.data(), values.data(), count, dim, alpha.data(), 0,
-                                   got.data());
+                                   got.data(), false);
         scalar::weighted_sum_pairs(kernel.panel, weights.data(), values.data(), count, dim,
                                    alpha.data(), expected.data(), nullptr);
         ASSERT_EQ(got, expected) << keys << " keys, dim " << dim;
@@ -151,6 +206,66 @@ TEST(Pairs, SumsOfValuesHaveTheTwinsBits) {
         ASSERT_EQ(got, expected) << keys << " keys, dim " << dim << ", some hidden";
       }
   });
+}
+
+// What keys receive from the queries of a panel, and the rounding before it.
+TEST(Pairs, SumsOfQueriesHaveTheTwinsBits) {
+  for_each_table([](const PairKernels& kernel) {
+    Random random(7);
+    for (const int keys : kSizes)
+      for (const int dim : {16, 32, 48, 64, 80, 112, 128, 208})
+        for (const int count : {1, 2, 3, 7, 8, kernel.panel / 2 - 1, kernel.panel / 2}) {
+          if (count > kernel.panel / 2 || (dim > 64 && keys > 33)) continue;
+          std::vector<float> tile(static_cast<std::size_t>(keys * kernel.panel));
+          for (auto& w : tile)
+            w = random.chance(0.1) ? 0.0f : random.chance(0.05) ? 1e-39f : random.normal();
+          Halves weights(tile.size());
+          Halves twin = weights;
+          kernel.narrow(tile.data(), keys, weights.data());
+          scalar::narrow(kernel.panel, tile.data(), keys, twin.data());
+          ASSERT_EQ(weights, twin) << keys << " keys";
+          const std::int64_t stride = dim + 2 * (keys % 3);
+          const std::vector<Pair> rows = pairs(random, count * stride);
+          std::vector<float> got(static_cast<std::size_t>(keys * stride));
+          for (auto& x : got) x = random.normal();
+          std::vector<float> expected = got;
+          kernel.weighted_sum_queries(weights.data(), keys, rows.data(), stride, count, dim,
+                                      got.data(), stride);
+          scalar::weighted_sum_queries_pairs(kernel.panel, weights.data(), keys, rows.data(),
+                                             stride, count, dim, expected.data(), stride);
+          ASSERT_EQ(got, expected) << keys << " keys, dim " << dim << ", " << count << " pairs";
+        }
+  });
+}
+
+// In one go as one after the other. Scores are hidden here and there, and NaN in a lane.
+TEST(Pairs, SoftmaxGradientsHaveTheBitsOfTheirSteps) {
+  for (const Kernels* floats : tables()) {
+    const PairKernels& kernel = *floats->pairs;
+    Random random(8);
+    for (const int keys : kSizes) {
+      const auto size = static_cast<std::size_t>(keys * kernel.panel);
+      std::vector<float> scores(size), d_weights(size);
+      std::vector<float> shift(static_cast<std::size_t>(kernel.panel)), delta(shift.size());
+      for (auto& x : scores) x = random.chance(0.2) ? -INFINITY : random.uniform(-140, 1);
+      for (auto& x : d_weights) x = random.normal();
+      for (auto& x : shift) x = random.chance(0.1) ? -INFINITY : random.normal();
+      for (auto& x : delta) x = random.normal();
+      scores[3] = d_weights[5] = NAN;
+      const auto pair_count = static_cast<std::size_t>((keys + 1) / 2 * kernel.panel);
+      Halves weights(size), d_scores(size), weights_twin(size), d_scores_twin(size);
+      std::vector<Pair> packed(pair_count), packed_twin(pair_count);
+      kernel.softmax_gradients(scores.data(), d_weights.data(), keys, shift.data(), delta.data(),
+                               weights.data(), d_scores.data(), packed.data());
+      floats->softmax_gradients(scores.data(), d_weights.data(), keys, shift.data(), delta.data());
+      kernel.narrow(scores.data(), keys, weights_twin.data());
+      kernel.narrow(d_weights.data(), keys, d_scores_twin.data());
+      kernel.pack_weights(d_weights.data(), keys, packed_twin.data());
+      ASSERT_EQ(weights, weights_twin) << keys << " keys";
+      ASSERT_EQ(d_scores, d_scores_twin) << keys << " keys";
+      ASSERT_EQ(packed, packed_twin) << keys << " keys";
+    }
+  }
 }
 
 TEST(Pairs, FindsWhatIsNotFinite) {
@@ -187,15 +302,17 @@ TEST(Pairs, FromALaneOn) {
     const std::vector<float> ones(lanes, 1);
     std::vector<float> scores(kCount * lanes);
     std::vector<float> acc(kDim * lanes, 0.5f);
-    kernel.query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 1, 0, scores.data());
+    kernel.query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 1, 0, scores.data(),
+                          nullptr);
     kernel.weighted_sum_values(weights.data(), values.data(), kCount / 2, kDim, ones.data(), 0,
-                               acc.data());
+                               acc.data(), false);
     for (int first = 0; first < kernel.panel; first += 16) {
       std::vector<float> some(scores.size(), 7);
       std::vector<float> sums(acc.size(), 0.5f);
-      kernel.query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 1, first, some.data());
+      kernel.query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 1, first, some.data(),
+                            nullptr);
       kernel.weighted_sum_values(weights.data(), values.data(), kCount / 2, kDim, nullptr, first,
-                                 sums.data());
+                                 sums.data(), false);
       for (std::size_t i = 0; i < some.size(); ++i)
         ASSERT_EQ(some[i], i % lanes < static_cast<std::size_t>(first) ? 7 : scores[i]);
       for (std::size_t i = 0; i < sums.size(); ++i)

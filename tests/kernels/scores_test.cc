@@ -41,11 +41,13 @@ TEST_P(Scores, QueryDotKeysIsItsTwin) {
       const Floats packed(std::int64_t{dim} * panel(), random, -1, 1);
       const Floats keys(count * stride, random, -1, 1);
       Floats scores(std::int64_t{count} * panel(), kNaN);
-      kernel().query_dot_keys(packed.data(), keys.data(), stride, count, dim, 0, scores.data());
+      kernel().query_dot_keys(packed.data(), keys.data(), stride, count, dim, 0, scores.data(),
+                              nullptr);
       for (int first = 0; first < panel(); first += scalar::kPanel) {
         const Floats lanes = group(packed, panel(), first);
         Floats twin(std::int64_t{count} * scalar::kPanel);
-        scalar::query_dot_keys(lanes.data(), keys.data(), stride, count, dim, 0, twin.data());
+        scalar::query_dot_keys(lanes.data(), keys.data(), stride, count, dim, 0, twin.data(),
+                               nullptr);
         for (int k = 0; k < count; ++k)
           for (int lane = 0; lane < scalar::kPanel; ++lane) {
             double size = 0;
@@ -59,6 +61,37 @@ TEST_P(Scores, QueryDotKeysIsItsTwin) {
     }
 }
 
+// The largest score of each lane, beside the scores themselves: for every number of keys and every tile, a NaN left out, a lane
+// of −inf or NaN alone has none.
+TEST_P(Scores, QueryDotKeysFindsTheLargest) {
+  Random random(12);
+  for (const int dim : {1, 16, 33})
+    for (const int count : kLengths)
+      for (int first = 0; first < panel(); first += kernel().step) {
+        Floats packed(std::int64_t{dim} * panel(), random, -1, 1);
+        Floats keys(std::int64_t{count} * dim, random, -1, 1);
+        for (int d = 0; d < dim; ++d) packed[d * panel() + panel() - 1] = kNaN;
+        if (count > 2) keys[std::int64_t{2} * dim] = kNaN;
+        Floats scores(std::int64_t{count} * panel(), 7);
+        Floats plain = scores;
+        Floats top(panel(), 7);
+        kernel().query_dot_keys(packed.data(), keys.data(), dim, count, dim, first, scores.data(),
+                                top.data());
+        kernel().query_dot_keys(packed.data(), keys.data(), dim, count, dim, first, plain.data(),
+                                nullptr);
+        for (int lane = 0; lane < panel(); ++lane) {
+          float largest = lane < first ? 7 : -kInfinity;
+          for (int k = 0; k < count; ++k) {
+            const float score = scores[std::int64_t{k} * panel() + lane];
+            ASSERT_EQ(bits_of(score), bits_of(plain[std::int64_t{k} * panel() + lane]));
+            if (lane >= first && score > largest) largest = score;
+          }
+          ASSERT_EQ(bits_of(top[lane]), bits_of(largest))
+              << "dim " << dim << " keys " << count << " from " << first << " lane " << lane;
+        }
+      }
+}
+
 // A score is one chain whatever tile it falls into: the same bits for every number of keys in the call, and from every key
 // the call may begin with.
 TEST_P(Scores, QueryDotKeysBitsDoNotDependOnTheTile) {
@@ -68,12 +101,12 @@ TEST_P(Scores, QueryDotKeysBitsDoNotDependOnTheTile) {
     const Floats packed(std::int64_t{dim} * panel(), random, -1, 1);
     const Floats keys(std::int64_t{kCount} * dim, random, -1, 1);
     Floats all(std::int64_t{kCount} * panel());
-    kernel().query_dot_keys(packed.data(), keys.data(), dim, kCount, dim, 0, all.data());
+    kernel().query_dot_keys(packed.data(), keys.data(), dim, kCount, dim, 0, all.data(), nullptr);
     for (int count = 1; count <= kCount; ++count)
       for (const int first : {0, kCount - count}) {
         Floats some(std::int64_t{count} * panel(), kNaN);
         kernel().query_dot_keys(packed.data(), keys.data() + first * dim, dim, count, dim, 0,
-                                some.data());
+                                some.data(), nullptr);
         ASSERT_EQ(std::memcmp(some.data(), all.data() + first * panel(),
                               sizeof(float) * static_cast<std::size_t>(some.size())),
                   0)
@@ -94,7 +127,8 @@ TEST_P(Scores, QueryDotKeysBitsDoNotDependOnTheLane) {
     Floats packed(kDim * panel(), random, -1, 1);
     for (int d = 0; d < kDim; ++d) packed[d * panel() + lane] = row[d];
     Floats scores(std::int64_t{kCount} * panel());
-    kernel().query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 0, scores.data());
+    kernel().query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 0, scores.data(),
+                            nullptr);
     for (int k = 0; k < kCount; ++k) {
       const float score = scores[k * panel() + lane];
       if (lane == 0) expected.push_back(score);
@@ -215,10 +249,11 @@ TEST_P(Scores, QueryDotKeysFromALaneOn) {
   const Floats packed(kDim * panel(), random, -1, 1);
   const Floats keys(kCount * kDim, random, -1, 1);
   Floats all(kCount * panel());
-  kernel().query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 0, all.data());
+  kernel().query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, 0, all.data(), nullptr);
   for (int first = 0; first < panel(); first += kernel().step) {
     Floats some(kCount * panel(), 7);
-    kernel().query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, first, some.data());
+    kernel().query_dot_keys(packed.data(), keys.data(), kDim, kCount, kDim, first, some.data(),
+                            nullptr);
     for (int k = 0; k < kCount; ++k)
       for (int lane = 0; lane < panel(); ++lane)
         ASSERT_EQ(bits_of(some[k * panel() + lane]),

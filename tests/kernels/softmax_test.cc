@@ -121,6 +121,34 @@ TEST_P(Softmax, SoftmaxIsItsTwinChunkAfterChunk) {
   }
 }
 
+// That the largest score is known already changes no bit.
+TEST_P(Softmax, AKnownLargestScoreChangesNoBit) {
+  Random random(6);
+  for (const int count : kLengths) {
+    State looked(panel());
+    State told(panel());
+    for (int chunk = 0; chunk < 3; ++chunk) {
+      Floats scores(std::int64_t{count} * panel(), random, -20, static_cast<float>(5 * chunk));
+      scores[0] = kNaN;
+      Floats top(panel(), -kInfinity);
+      for (std::int64_t i = 0; i < scores.size(); ++i)
+        if (scores[i] > top[i % panel()]) top[i % panel()] = scores[i];
+      Floats same = scores;
+      SoftmaxState state = told.pointers();
+      state.top = top.data();
+      kernel().softmax(scores.data(), count, looked.pointers());
+      kernel().softmax(same.data(), count, state);
+      const auto bytes = [](const Floats& f) {
+        return sizeof(float) * static_cast<std::size_t>(f.size());
+      };
+      ASSERT_EQ(std::memcmp(scores.data(), same.data(), bytes(same)), 0);
+      ASSERT_EQ(std::memcmp(looked.max.data(), told.max.data(), bytes(told.max)), 0);
+      ASSERT_EQ(std::memcmp(looked.sum.data(), told.sum.data(), bytes(told.sum)), 0);
+      ASSERT_EQ(std::memcmp(looked.alpha.data(), told.alpha.data(), bytes(told.alpha)), 0);
+    }
+  }
+}
+
 // A NaN score makes its own lane's sum NaN and changes no bit of the others.
 TEST_P(Softmax, NanStaysInItsLane) {
   Random random(4);

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/half.h"
 #include "tests/kernels/twins.h"
 
 namespace qkv::kernels::testing {
@@ -24,14 +25,14 @@ TEST_P(Values, WeightedSumIsItsTwin) {
       const Floats before(std::int64_t{dim} * panel(), random, -1, 1);
       Floats acc = before;
       kernel().weighted_sum_values(weights.data(), values.data(), stride, count, dim, alpha.data(),
-                                   0, acc.data());
+                                   0, acc.data(), false);
       for (int first = 0; first < panel(); first += scalar::kPanel) {
         const Floats w = group(weights, panel(), first);
         const Floats start = group(before, panel(), first);
         const Floats got = group(acc, panel(), first);
         Floats twin = start;
         scalar::weighted_sum_values(w.data(), values.data(), stride, count, dim,
-                                    alpha.data() + first, 0, twin.data());
+                                    alpha.data() + first, 0, twin.data(), false);
         for (int d = 0; d < dim; ++d)
           for (int lane = 0; lane < scalar::kPanel; ++lane) {
             const std::int64_t i = std::int64_t{d} * scalar::kPanel + lane;
@@ -56,13 +57,13 @@ TEST_P(Values, WeightedSumBitsDoNotDependOnTheTile) {
   const Floats before(std::int64_t{kDim} * panel(), random, -1, 1);
   Floats all = before;
   kernel().weighted_sum_values(weights.data(), values.data(), kDim, kCount, kDim, alpha.data(), 0,
-                               all.data());
+                               all.data(), false);
   for (int dim = 1; dim <= kDim; ++dim)
     for (const int first : {0, kDim - dim}) {
       Floats some(std::int64_t{dim} * panel());
       std::copy_n(before.data() + first * panel(), some.size(), some.data());
       kernel().weighted_sum_values(weights.data(), values.data() + first, kDim, kCount, dim,
-                                   alpha.data(), 0, some.data());
+                                   alpha.data(), 0, some.data(), false);
       ASSERT_EQ(std::memcmp(some.data(), all.data() + first * panel(),
                             sizeof(float) * static_cast<std::size_t>(some.size())),
                 0)
@@ -91,7 +92,7 @@ TEST_P(Values, HiddenValuesAreNeverSeen) {
       const Floats before(std::int64_t{dim} * panel(), random, 0.5f, 1);
       Floats expected = before;
       kernel().weighted_sum_values(weights.data(), clean.data(), dim, count, dim, alpha.data(), 0,
-                                   expected.data());
+                                   expected.data(), false);
       Floats got = before;
       kernel().weighted_sum_visible_values(weights.data(), poisoned.data(), dim, count, dim,
                                            alpha.data(), got.data(), hidden.data());
@@ -108,6 +109,25 @@ TEST_P(Values, HiddenValuesAreNeverSeen) {
         for (int lane = 0; lane < panel(); ++lane)
           ASSERT_EQ(std::isnan(got[std::int64_t{d} * panel() + lane]), lane == 0)
               << "dim " << d << " lane " << lane;
+    }
+}
+
+// Fresh sums are sums of zeros, whatever lay there.
+TEST_P(Values, FreshSumsStartAtZero) {
+  Random random(10);
+  for (const int dim : {1, 4, 17, 64})
+    for (const int count : {1, 15, 64}) {
+      const Floats weights(std::int64_t{count} * panel(), random, 0, 1);
+      const Floats values(std::int64_t{count} * dim, random, -1, 1);
+      const Floats alpha(panel(), random, 0, 1);
+      Floats zeros(std::int64_t{dim} * panel(), 0);
+      Floats fresh(std::int64_t{dim} * panel(), kNaN);
+      kernel().weighted_sum_values(weights.data(), values.data(), dim, count, dim, alpha.data(), 0,
+                                   zeros.data(), false);
+      kernel().weighted_sum_values(weights.data(), values.data(), dim, count, dim, alpha.data(), 0,
+                                   fresh.data(), true);
+      for (std::int64_t i = 0; i < zeros.size(); ++i)
+        ASSERT_EQ(bits_of(fresh[i]), bits_of(zeros[i])) << "dim " << dim << " keys " << count;
     }
 }
 
@@ -131,6 +151,20 @@ TEST_P(Values, WriteOutputsHasTheTwinsBitsAndNoMinusZero) {
         ASSERT_EQ(bits_of(out[i]), bits_of(twin[i]))
             << "dim " << dim << " rows " << count << " at " << i;
       EXPECT_FALSE(std::signbit(out[0]));
+      // in the other types: the same numbers, rounded
+      using Halves = std::vector<std::uint16_t>;
+      Halves half(static_cast<std::size_t>(panel() * stride), 7);
+      Halves bfloat16 = half;
+      kernel().write_outputs_half(acc.data(), factor.data(), count, dim, half.data(), stride);
+      kernel().write_outputs_bfloat16(acc.data(), factor.data(), count, dim, bfloat16.data(),
+                                      stride);
+      for (std::int64_t i = 0; i < out.size(); ++i) {
+        const bool written = i / stride < count && i % stride < dim;
+        const auto at = static_cast<std::size_t>(i);
+        ASSERT_EQ(half[at], written ? float_to_half(twin[i]) : 7) << "dim " << dim << " at " << i;
+        ASSERT_EQ(bfloat16[at], written ? float_to_bfloat16(twin[i]) : 7)
+            << "dim " << dim << " at " << i;
+      }
     }
 }
 
@@ -144,12 +178,12 @@ TEST_P(Values, WeightedSumFromALaneOn) {
   const Floats before(kDim * panel(), random, -1, 1);
   Floats all = before;
   kernel().weighted_sum_values(weights.data(), values.data(), kDim, kCount, kDim, ones.data(), 0,
-                               all.data());
+                               all.data(), false);
   for (int first = 0; first < panel(); first += kernel().step)
     for (const float* alpha : {ones.data(), static_cast<const float*>(nullptr)}) {
       Floats some = before;
       kernel().weighted_sum_values(weights.data(), values.data(), kDim, kCount, kDim, alpha, first,
-                                   some.data());
+                                   some.data(), false);
       for (std::int64_t i = 0; i < some.size(); ++i)
         ASSERT_EQ(bits_of(some[i]), bits_of(i % panel() < first ? before[i] : all[i]))
             << "first lane " << first << ", at " << i;
