@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Whole models on qkv beside PyTorch's sdpa and eager attention: tokens per second, attention's share, and what watching costs.
 
-usage: bench/python/models.py [--case NAME]... [--seconds N] [--json FILE]
+usage: bench/python/models.py [--case NAME]... [--seconds N] [--turns N] [--json FILE]
 
 Random weights. The implementations take turns; a figure is the median of its turns. "attention" is the time inside the attention
-function, the same way around each implementation. Peak memory is that of a process of its own (--memory).
+function, the same way around each implementation.
 """
 import argparse
 import gc
@@ -84,7 +84,7 @@ def model_and_step(shape, dtype):
     return model, step, 8
 
 
-def turns(model, step, seconds):
+def turns(model, step, seconds, least):
     """Median seconds of each way to run a step."""
     clock = Clock()
     timed_implementations(clock)
@@ -119,7 +119,7 @@ def turns(model, step, seconds):
     for run in ways.values():
         run()
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(found["qkv"]) < 3:
+    while time.perf_counter() < end or len(found["qkv"]) < least:
         for name, run in ways.items():
             found[name].append(run())
     return {name: statistics.median(times) for name, times in found.items()}
@@ -135,6 +135,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", action="append", choices=CASES, help="default: all")
     parser.add_argument("--seconds", type=float, default=10, help="of turns for each case")
+    parser.add_argument("--turns", type=int, default=3, help="at least so many (default 3)")
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
     arguments = parser.parse_args()
     print(f"qkv {qkv.__version__} ({qkv.isa()}), PyTorch {torch.__version__}, transformers {transformers.__version__}, "
@@ -146,7 +147,7 @@ def main():
         shape, dtype = CASES[name]
         with torch.no_grad():
             model, step, tokens = model_and_step(shape, TYPES[dtype])
-            t = results[name] = turns(model, step, arguments.seconds)
+            t = results[name] = turns(model, step, arguments.seconds, arguments.turns)
         print(f"| {name} | {tokens / t['qkv']:.0f} | {tokens / t['sdpa']:.0f} | {tokens / t['eager']:.0f} | {t['sdpa'] / t['qkv']:.2f} | "
               f"{t['eager'] / t['qkv']:.2f} | {t['attention sdpa'] / t['attention qkv']:.2f} | {t['watched'] / t['qkv'] - 1:+.1%} | "
               f"{t['eager, output_attentions'] / t['sdpa'] - 1:+.1%} |", flush=True)

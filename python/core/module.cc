@@ -162,8 +162,9 @@ TraceOptions trace_options(nb::handle asked) {
 }
 
 // out, (out, lse), (out, fields of the trace) or (out, lse, fields).
-nb::object attention_call(nb::handle query, nb::handle key, nb::handle value, nb::tuple given,
-                          bool return_lse, nb::handle trace, nb::handle out) {
+nb::object attention_call(nb::handle query, nb::handle key, nb::handle value,
+                          const nb::tuple& given, bool return_lse, nb::handle trace,
+                          nb::handle out) {
   constexpr const char* kName = "attention";
   Options options(kName, given);
   const Inputs inputs(kName, query, key, value, options);
@@ -202,8 +203,8 @@ nb::object attention_call(nb::handle query, nb::handle key, nb::handle value, nb
 
 // Gradients of (query, key, value, bias, sinks), None where `needed` says no.
 nb::tuple backward_call(nb::handle query, nb::handle key, nb::handle value, nb::handle out,
-                        nb::handle lse, nb::handle d_out, nb::handle d_lse, nb::tuple given,
-                        nb::tuple needed) {
+                        nb::handle lse, nb::handle d_out, nb::handle d_lse, const nb::tuple& given,
+                        const nb::tuple& needed) {
   constexpr const char* kName = "attention_backward";
   Options options(kName, given);
   const Inputs inputs(kName, query, key, value, options);
@@ -262,7 +263,7 @@ std::int64_t most(std::span<const std::int32_t> values) {
 }
 
 nb::object weights_call(nb::handle query, nb::handle key, nb::handle lse, nb::handle queries,
-                        nb::handle keys, nb::tuple given) {
+                        nb::handle keys, const nb::tuple& given) {
   constexpr const char* kName = "weights";
   Options options(kName, given);
   const Inputs inputs(kName, query, key, nb::handle(), options);
@@ -302,9 +303,9 @@ nb::object weights_call(nb::handle query, nb::handle key, nb::handle lse, nb::ha
 
 // ---- merge
 
-nb::tuple merge_call(nb::list pairs) {
+nb::tuple merge_call(const nb::list& pairs) {
   constexpr const char* kName = "merge";
-  if (pairs.size() == 0) fail(kName, "there are no parts; expected at least one (out, lse)");
+  if (pairs.empty()) fail(kName, "there are no parts; expected at least one (out, lse)");
   std::vector<Array> outs, lses;
   std::vector<std::string> names;
   names.reserve(2 * pairs.size());  // arrays point at them

@@ -138,7 +138,7 @@ void Options::take_scale(const char* function, const char* name, nb::handle obje
   view = array.view(function, "float32");
 }
 
-Options::Options(const char* function, nb::tuple given) {
+Options::Options(const char* function, const nb::tuple& given) {
   const auto at = [&](Place place) -> nb::handle {
     return PyTuple_GET_ITEM(given.ptr(), static_cast<Py_ssize_t>(place));
   };

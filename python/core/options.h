@@ -37,7 +37,7 @@ class Numbers {
 
 // What the package hands over: one tuple, in this order.
 struct Options {
-  Options(const char* function, nb::tuple given);
+  Options(const char* function, const nb::tuple& given);
   Options(const Options&) = delete;
   Options& operator=(const Options&) = delete;
 

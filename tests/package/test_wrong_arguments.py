@@ -28,7 +28,7 @@ WRONG = {
     "head dim": ({"key": K[..., :4]}, "key has head dimension 4 and query 8"),
     "values": ({"value": V[:, :, :5]}, r"value has shape \[2, 2, 5, 6\]"),
     "scale": ({"scale": "big"}, "scale is 'big'; expected a number"),
-    "infinite scale": ({"scale": float("inf")}, "scale is not finite"),
+    "infinite scale": ({"scale": float("inf")}, "scale is inf"),
     "causal": ({"causal": "upper-left"}, "causal is 'upper-left'; expected False, True"),
     "window": ({"window": 3}, r"window is 3; expected \(left, right\)"),
     "window of floats": ({"window": (1.5, 2)}, r"window\[0\] is 1.5; expected an integer"),
