@@ -34,6 +34,8 @@ struct PairKernels {
 
   // Kernels::softmax and pack_weights in one: the weights go to pairs, the scores stay as they are.
   void (*softmax)(const float* scores, int key_count, const SoftmaxState& state, Pair* pairs);
+  // Kernels::softmax_traced and pack_weights in one: the weights go over the scores, for the trace, and to pairs.
+  void (*softmax_traced)(float* scores, int key_count, const SoftmaxState& state, Pair* pairs);
 
   // pairs[k/2][d] = (rows[k][d], rows[k + 1][d]); the partner of an odd last row is 0.
   void (*pack_values)(const std::uint16_t* rows, std::int64_t row_stride, int row_count, int dim,
@@ -48,6 +50,21 @@ struct PairKernels {
   void (*weighted_sum_visible_values)(const Pair* weights, const Pair* values, int pair_count,
                                       int dim, const float* alpha, float* acc,
                                       const LaneBits* hidden);
+
+  // The backward pass. halves[k][lane] = tile[k][lane] rounded to nearest even: its neighbours are pairs of queries.
+  void (*narrow)(const float* tile, int key_count, std::uint16_t* halves);
+
+  // softmax_gradients of kernels.h and what the products read of its results: weights and d_scores by narrow, d_score_pairs by
+  // pack_weights. The same bits, without the floats.
+  void (*softmax_gradients)(const float* scores, const float* d_weights, int key_count,
+                            const float* shift, const float* delta, std::uint16_t* weights,
+                            std::uint16_t* d_scores, Pair* d_score_pairs);
+
+  // acc[k][d] += Σ_i weights[k][i] · rows[i/2][d] for lanes i < 2·pair_count, a chain of dot() from i = 0: what a key receives from
+  // the queries of a panel. dim is a multiple of kDimStep.
+  void (*weighted_sum_queries)(const std::uint16_t* weights, int key_count, const Pair* rows,
+                               std::int64_t row_stride, int pair_count, int dim, float* acc,
+                               std::int64_t acc_stride);
 
   // Whether no element of the rows is Inf or NaN.
   bool (*all_finite)(const std::uint16_t* rows, std::int64_t row_stride, int row_count, int dim);
