@@ -16,7 +16,7 @@
 namespace qkv::sql {
 namespace {
 
-constexpr std::size_t kKeep = 16 << 20;
+constexpr std::size_t kKeep = 4 << 20;
 
 bool word_over(const char* sql) {
   for (; *sql != '\0'; ++sql)
@@ -381,7 +381,7 @@ void inverse(sqlite3_context* context, int count, sqlite3_value** values) {
       (*slot_of<A>(context, false))->leave(count, values);
     } catch (const std::length_error&) {
       throw std::runtime_error(
-          "this window frame is larger than 16 MiB and the statement does not say OVER itself (a "
+          "this window frame is larger than 4 MiB and the statement does not say OVER itself (a "
           "view "
           "does); use the view's text as a subquery");
     }

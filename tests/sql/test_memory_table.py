@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import connect
+from sqlite_extension import connect
 
 
 def blob(vector):
@@ -142,7 +142,7 @@ def test_a_damaged_row_is_named(people):
 WRITER = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from conftest import connect
+from sqlite_extension import connect
 db = connect(sys.argv[2], isolation_level=None)
 n = db.execute("SELECT count(*) FROM m").fetchone()[0]
 while True:

@@ -9,7 +9,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from conftest import EXTENSION
+from sqlite_extension import EXTENSION
 
 BOUND = 4e-5  # order_bound of tests/memory/memory_test.cc for values up to 1, and float32 scores against float64 ones
 
@@ -137,7 +137,7 @@ def test_a_large_window_keeps_all_its_rows(db):
     last = db.execute(f"SELECT softmax_avg(0, v) OVER {frame} FROM big ORDER BY id DESC LIMIT 1").fetchone()
     assert vector(last[0]) == pytest.approx(1)
     db.execute(f"CREATE VIEW hidden AS SELECT softmax_avg(0, v) OVER {frame} AS a FROM big")
-    with pytest.raises(sqlite3.OperationalError, match="frame is larger than 16 MiB"):
+    with pytest.raises(sqlite3.OperationalError, match="frame is larger than 4 MiB"):
         db.execute("SELECT count(a) FROM hidden").fetchone()
 
 
