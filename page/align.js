@@ -12,7 +12,9 @@ const LEAST = 0.05; // thinner lines would only be noise; the ranking has every 
 
 /** @param {string} text */
 function widthOf(text) {
-  const pen = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
+  const pen = /** @type {CanvasRenderingContext2D} */ (
+    document.createElement("canvas").getContext("2d")
+  );
   pen.font = `${FONT_SIZE}px "Noto Serif CJK SC", "Songti SC", Georgia, serif`;
   return pen.measureText(text).width;
 }
@@ -37,15 +39,43 @@ export function alignmentView(first, change) {
   const shift = (/** @type {{width: number}} */ row) => (width - row.width) / 2;
   const lines = svg("g", {});
   const words = [
-    ...run.key.words.slice(0, run.key.sentence).map((word, i) =>
-      svg("text", { x: above.centres[i] + shift(above), y: 24, class: "k", "data-key": i }, word.text)),
+    ...run.key.words
+      .slice(0, run.key.sentence)
+      .map((word, i) =>
+        svg(
+          "text",
+          { x: above.centres[i] + shift(above), y: 24, class: "k", "data-key": i },
+          word.text,
+        ),
+      ),
     ...run.query.words.slice(0, run.query.sentence).map((word, i) =>
-      svg("text", { x: below.centres[i] + shift(below), y: HEIGHT - 10, class: "q", "data-query": i, onclick: () => change({ word: i }) }, word.text)),
+      svg(
+        "text",
+        {
+          x: below.centres[i] + shift(below),
+          y: HEIGHT - 10,
+          class: "q",
+          "data-query": i,
+          onclick: () => change({ word: i }),
+        },
+        word.text,
+      ),
+    ),
   ];
-  const picture = svg("svg", { class: "lines", viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img" }, lines, words);
+  const picture = svg(
+    "svg",
+    { class: "lines", viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img" },
+    lines,
+    words,
+  );
   return {
-    node: el("section", { class: "alignment" }, el("h2", {}, say.lines), el("p", { class: "intro" }, say.linesIntro),
-      el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": say.lines }, picture)),
+    node: el(
+      "section",
+      { class: "alignment" },
+      el("h2", {}, say.lines),
+      el("p", { class: "intro" }, say.linesIntro),
+      el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": say.lines }, picture),
+    ),
     draw(state) {
       const columns = run.key.words.length;
       /** @type {SVGElement[]} */
@@ -60,15 +90,34 @@ export function alignmentView(first, change) {
           if (weight < LEAST) continue;
           const x1 = above.centres[key] + shift(above);
           const x2 = below.centres[query] + shift(below);
-          const dim = (state.focus !== null && state.focus !== key) || (state.focus === null && query !== state.word);
-          drawn.push(svg("path", { d: `M${x1} 34C${x1} 90 ${x2} 100 ${x2} ${HEIGHT - 34}`, class: dim ? "" : "picked",
-            "--w": weight, "stroke-width": (1 + 9 * weight).toFixed(1) }, svg("title", {}, `${run.key.words[key].text} → ${run.query.words[query].text} ${percent(weight)}`)));
-          told.push(`${run.query.words[query].text}: ${run.key.words[key].text} ${percent(weight)}`);
+          const dim =
+            (state.focus !== null && state.focus !== key) ||
+            (state.focus === null && query !== state.word);
+          drawn.push(
+            svg(
+              "path",
+              {
+                d: `M${x1} 34C${x1} 90 ${x2} 100 ${x2} ${HEIGHT - 34}`,
+                class: dim ? "" : "picked",
+                "--w": weight,
+                "stroke-width": (1 + 9 * weight).toFixed(1),
+              },
+              svg(
+                "title",
+                {},
+                `${run.key.words[key].text} → ${run.query.words[query].text} ${percent(weight)}`,
+              ),
+            ),
+          );
+          told.push(
+            `${run.query.words[query].text}: ${run.key.words[key].text} ${percent(weight)}`,
+          );
         }
       }
       lines.replaceChildren(...drawn);
       picture.setAttribute("aria-label", `${say.lines}. ${told.join("; ")}`);
-      for (const word of words) word.classList.toggle("picked", word.getAttribute("data-query") === String(state.word));
+      for (const word of words)
+        word.classList.toggle("picked", word.getAttribute("data-query") === String(state.word));
     },
   };
 }

@@ -25,7 +25,9 @@ function floats(text) {
 /** @param {any} json @returns {Run} */
 export function readRun(json) {
   const layers = json.layers.map((/** @type {any} */ layer) => {
-    const engine = layer.weights.map((/** @type {string | null} */ w) => (w === null ? null : floats(w)));
+    const engine = layer.weights.map((/** @type {string | null} */ w) =>
+      w === null ? null : floats(w),
+    );
     const [q, k, v, lse] = [layer.q, layer.k, layer.v, layer.lse].map(floats);
     return { ...layer, q, k, v, lse, engine, weights: [...engine] };
   });
@@ -72,7 +74,8 @@ export function wordWeights(run, layer, head) {
     for (const [query, asks] of word.pieces) {
       run.key.pieces.forEach((piece, key) => {
         const weight = weights[query * record.keys + key];
-        for (const [column, share] of piece.words) result[row * columns + column] += asks * share * weight;
+        for (const [column, share] of piece.words)
+          result[row * columns + column] += asks * share * weight;
       });
     }
   });

@@ -30,23 +30,61 @@ function pattern(canvas, state, layer, head, ink) {
 export function headsView(first, change) {
   const { run, say, language } = first;
   const at = el("p", { class: "note" });
-  const cells = run.layers.flatMap((layer, l) => Array.from({ length: layer.heads }, (_, h) => {
-    const role = layer.roles[h][0];
-    const canvas = /** @type {HTMLCanvasElement} */ (el("canvas", { "aria-hidden": "true" }));
-    const most = el("span", { class: "most" });
-    const name = role ? roleName(language, role.role) : say.unmeasured;
-    const button = el("button", { type: "button", class: `head${role?.guided ? " guided" : ""}`, onclick: () => change({ at: [l, h] }) },
-      canvas, el("span", { class: "role" }, name),
-      role && el("span", { class: "score" }, `${wholePercent(role.score)} `, el("small", {}, `/ ${wholePercent(role.chance)}`)), most);
-    return { l, h, canvas, most, button, label: role ? `${say.head(l, h)}, ${name}, ${say.right(wholePercent(role.score), wholePercent(role.chance))}` : `${say.head(l, h)}, ${name}` };
-  }));
+  const cells = run.layers.flatMap((layer, l) =>
+    Array.from({ length: layer.heads }, (_, h) => {
+      const role = layer.roles[h][0];
+      const canvas = /** @type {HTMLCanvasElement} */ (el("canvas", { "aria-hidden": "true" }));
+      const most = el("span", { class: "most" });
+      const name = role ? roleName(language, role.role) : say.unmeasured;
+      const button = el(
+        "button",
+        {
+          type: "button",
+          class: `head${role?.guided ? " guided" : ""}`,
+          onclick: () => change({ at: [l, h] }),
+        },
+        canvas,
+        el("span", { class: "role" }, name),
+        role &&
+          el(
+            "span",
+            { class: "score" },
+            `${wholePercent(role.score)} `,
+            el("small", {}, `/ ${wholePercent(role.chance)}`),
+          ),
+        most,
+      );
+      return {
+        l,
+        h,
+        canvas,
+        most,
+        button,
+        label: role
+          ? `${say.head(l, h)}, ${name}, ${say.right(wholePercent(role.score), wholePercent(role.chance))}`
+          : `${say.head(l, h)}, ${name}`,
+      };
+    }),
+  );
   const columns = Math.max(...run.layers.map((layer) => layer.heads));
-  const rows = run.layers.map((_, l) => el("div", { class: "layer", role: "group", "aria-label": `${l}` },
-    el("span", { class: "number" }, String(l)), cells.filter((cell) => cell.l === l).map((cell) => cell.button)));
+  const rows = run.layers.map((_, l) =>
+    el(
+      "div",
+      { class: "layer", role: "group", "aria-label": `${l}` },
+      el("span", { class: "number" }, String(l)),
+      cells.filter((cell) => cell.l === l).map((cell) => cell.button),
+    ),
+  );
   let painted = "";
   return {
-    node: el("section", { class: "heads" }, el("h2", {}, say.heads), el("p", { class: "intro" }, say.headsIntro), at,
-      el("div", { class: "scroll" }, el("div", { class: "grid", "--heads": columns }, rows))),
+    node: el(
+      "section",
+      { class: "heads" },
+      el("h2", {}, say.heads),
+      el("p", { class: "intro" }, say.headsIntro),
+      at,
+      el("div", { class: "scroll" }, el("div", { class: "grid", "--heads": columns }, rows)),
+    ),
     draw(state) {
       const ink = colour("--k-fill");
       at.textContent = say.headsAt(state.run.query.words[state.word].text);

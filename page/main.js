@@ -22,8 +22,15 @@ import { weightView } from "qkv/weight.js";
 function firstWord(run) {
   if (run.asked.length > 0) return run.asked[0];
   const words = run.query.words.slice(0, run.query.sentence);
-  if (run.kind === "translate") return Math.max(0, words.findIndex((word) => word.kind === "word"));
-  return Math.max(0, words.map((word) => word.kind === "word" && word.pieces.length > 0).lastIndexOf(true));
+  if (run.kind === "translate")
+    return Math.max(
+      0,
+      words.findIndex((word) => word.kind === "word"),
+    );
+  return Math.max(
+    0,
+    words.map((word) => word.kind === "word" && word.pieces.length > 0).lastIndexOf(true),
+  );
 }
 
 /** @param {Run} run @param {number} word @returns {[number, number]} */
@@ -83,16 +90,55 @@ export function showRuns(runs) {
     const other = state.language === "zh" ? "en" : "zh";
     const tabs =
       runs.length > 1 &&
-      el("nav", { class: "runs", "aria-label": say.runs }, runs.map((it, i) =>
-        el("button", { type: "button", "aria-pressed": String(it === run), onclick: () => change({ run: it }) }, String(i + 1))));
+      el(
+        "nav",
+        { class: "runs", "aria-label": say.runs },
+        runs.map((it, i) =>
+          el(
+            "button",
+            {
+              type: "button",
+              "aria-pressed": String(it === run),
+              onclick: () => change({ run: it }),
+            },
+            String(i + 1),
+          ),
+        ),
+      );
     page.replaceChildren(
-      el("header", { class: "bar" },
-        el("span", { class: "mark", "aria-label": "qkv" }, el("b", { class: "q" }, "q"), el("b", { class: "k" }, "k"), el("b", { class: "v" }, "v")),
+      el(
+        "header",
+        { class: "bar" },
+        el(
+          "span",
+          { class: "mark", "aria-label": "qkv" },
+          el("b", { class: "q" }, "q"),
+          el("b", { class: "k" }, "k"),
+          el("b", { class: "v" }, "v"),
+        ),
         tabs,
-        el("button", { type: "button", class: "language", lang: other === "zh" ? "zh-Hans" : "en", "aria-label": say.languageLabel,
-          onclick: () => { change({ language: other }); /** @type {HTMLElement} */ (page.querySelector(".language")).focus(); } }, say.language)),
-      el("main", {}, views.map((view) => view.node)),
-      el("footer", {}, el("p", {}, say.keys), el("p", {}, say.foot(run.version, run.isa))));
+        el(
+          "button",
+          {
+            type: "button",
+            class: "language",
+            lang: other === "zh" ? "zh-Hans" : "en",
+            "aria-label": say.languageLabel,
+            onclick: () => {
+              change({ language: other });
+              /** @type {HTMLElement} */ (page.querySelector(".language")).focus();
+            },
+          },
+          say.language,
+        ),
+      ),
+      el(
+        "main",
+        {},
+        views.map((view) => view.node),
+      ),
+      el("footer", {}, el("p", {}, say.keys), el("p", {}, say.foot(run.version, run.isa))),
+    );
     for (const view of views) view.draw(state);
     document.title = `${run.query.words[state.word]?.text ?? ""} · qkv`;
   }
@@ -102,7 +148,9 @@ export function showRuns(runs) {
     if (state.open !== null) {
       const key = state.open;
       change({ open: null });
-      /** @type {HTMLElement | null} */ (page.querySelector(`.ranking [data-key="${key}"]`) ?? page.querySelector(".word.asks"))?.focus();
+      /** @type {HTMLElement | null} */ (
+        page.querySelector(`.ranking [data-key="${key}"]`) ?? page.querySelector(".word.asks")
+      )?.focus();
     } else if (state.focus !== null) {
       change({ focus: null });
     }

@@ -95,7 +95,9 @@ export function agreement(layer, head, query, row, engine) {
     const gap = Math.abs(row.weights[key] - weight);
     difference = Math.max(difference, gap);
     const exponent = Math.abs(row.scores[key]) + Math.abs(lse);
-    const bound = Number.isFinite(row.scores[key]) ? row.weights[key] * (errors[key] + lseBound + UNIT * exponent + 4 * UNIT) : 0;
+    const bound = Number.isFinite(row.scores[key])
+      ? row.weights[key] * (errors[key] + lseBound + UNIT * exponent + 4 * UNIT)
+      : 0;
     holds &&= gap <= 1.01 * bound + 2 ** -126; // second-order terms; numbers below the normal range
   }
   return { holds, difference, lse, ours };

@@ -11,16 +11,25 @@ const GAP = 12; // between the words and the model's own marks
 const FLOOR = 1e-4; // where the logarithmic scale begins
 
 /** @param {number} weight @param {boolean} log */
-const shade = (weight, log) => (log ? Math.max(0, 1 - Math.log(Math.max(weight, FLOOR)) / Math.log(FLOOR)) : weight);
+const shade = (weight, log) =>
+  log ? Math.max(0, 1 - Math.log(Math.max(weight, FLOOR)) / Math.log(FLOOR)) : weight;
 
 /** @param {State} first @param {import("qkv/main.js").Change} change @returns {import("qkv/main.js").View} */
 export function matrixView(first, change) {
   const { run, say } = first;
-  const canvas = /** @type {HTMLCanvasElement} */ (el("canvas", { class: "matrix", tabindex: 0, role: "application" }));
+  const canvas = /** @type {HTMLCanvasElement} */ (
+    el("canvas", { class: "matrix", tabindex: 0, role: "application" })
+  );
   const under = el("p", { class: "under", role: "status" });
   const name = el("p", { class: "note" });
   const scroll = el("div", { class: "scroll" }, canvas);
-  const switches = [false, true].map((log) => el("button", { type: "button", class: "chip", onclick: () => change({ log }) }, log ? say.log : say.linear));
+  const switches = [false, true].map((log) =>
+    el(
+      "button",
+      { type: "button", class: "chip", onclick: () => change({ log }) },
+      log ? say.log : say.linear,
+    ),
+  );
   const rows = run.query.words.length;
   const columns = run.key.words.length;
   let cell = 24;
@@ -33,17 +42,22 @@ export function matrixView(first, change) {
   /** @type {State} */
   let state = first;
 
-  const measure = /** @type {CanvasRenderingContext2D} */ (document.createElement("canvas").getContext("2d"));
+  const measure = /** @type {CanvasRenderingContext2D} */ (
+    document.createElement("canvas").getContext("2d")
+  );
   measure.font = FONT;
   /** @param {string} text @param {number} most */
   function fit(text, most) {
     if (measure.measureText(text).width <= most) return text;
     const letters = [...text];
-    while (letters.length > 1 && measure.measureText(`${letters.join("")}…`).width > most) letters.pop();
+    while (letters.length > 1 && measure.measureText(`${letters.join("")}…`).width > most)
+      letters.pop();
     return `${letters.join("")}…`;
   }
-  const rowTop = (/** @type {number} */ row) => top + row * cell + (row >= run.query.sentence ? GAP : 0);
-  const columnLeft = (/** @type {number} */ column) => left + column * cell + (column >= run.key.sentence ? GAP : 0);
+  const rowTop = (/** @type {number} */ row) =>
+    top + row * cell + (row >= run.query.sentence ? GAP : 0);
+  const columnLeft = (/** @type {number} */ column) =>
+    left + column * cell + (column >= run.key.sentence ? GAP : 0);
 
   function paint() {
     const widest = Math.max(...run.query.words.map((word) => measure.measureText(word.text).width));
@@ -89,7 +103,12 @@ export function matrixView(first, change) {
     });
     pen.lineWidth = 2;
     pen.strokeStyle = colour("--q");
-    pen.strokeRect(columnLeft(0) - 1, rowTop(state.word) - 1, columnLeft(columns - 1) + cell - columnLeft(0) + 1, cell + 1);
+    pen.strokeRect(
+      columnLeft(0) - 1,
+      rowTop(state.word) - 1,
+      columnLeft(columns - 1) + cell - columnLeft(0) + 1,
+      cell + 1,
+    );
     if (at) {
       pen.strokeStyle = colour("--ink");
       pen.strokeRect(columnLeft(at.column) - 0.5, rowTop(at.row) - 0.5, cell, cell);
@@ -106,7 +125,8 @@ export function matrixView(first, change) {
     const y = event.clientY - box.top;
     for (let row = 0; row < rows; ++row) {
       if (y < rowTop(row) || y >= rowTop(row) + cell) continue;
-      for (let column = 0; column < columns; ++column) if (x >= columnLeft(column) && x < columnLeft(column) + cell) return { row, column };
+      for (let column = 0; column < columns; ++column)
+        if (x >= columnLeft(column) && x < columnLeft(column) + cell) return { row, column };
     }
     return null;
   }
@@ -117,7 +137,11 @@ export function matrixView(first, change) {
     paint();
   }
   function openCell() {
-    if (at && run.query.words[at.row].pieces.length > 0 && run.key.words[at.column].pieces.length > 0)
+    if (
+      at &&
+      run.query.words[at.row].pieces.length > 0 &&
+      run.key.words[at.column].pieces.length > 0
+    )
       change({ word: at.row, open: at.column, at: state.at });
   }
   canvas.addEventListener("pointermove", (event) => move(cellAt(event)));
@@ -126,22 +150,42 @@ export function matrixView(first, change) {
     move(cellAt(event));
     openCell();
   });
-  canvas.addEventListener("focus", () => canvas.matches(":focus-visible") && move(at ?? { row: state.word, column: 0 }));
+  canvas.addEventListener(
+    "focus",
+    () => canvas.matches(":focus-visible") && move(at ?? { row: state.word, column: 0 }),
+  );
   canvas.addEventListener("keydown", (event) => {
-    const steps = /** @type {Record<string, [number, number]>} */ ({ ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] });
+    const steps = /** @type {Record<string, [number, number]>} */ ({
+      ArrowUp: [-1, 0],
+      ArrowDown: [1, 0],
+      ArrowLeft: [0, -1],
+      ArrowRight: [0, 1],
+    });
     const now = at ?? { row: state.word, column: 0 };
     if (event.key === "Enter") openCell();
     const step = steps[event.key];
     if (!step) return;
     event.preventDefault();
-    move({ row: Math.max(0, Math.min(rows - 1, now.row + step[0])), column: Math.max(0, Math.min(columns - 1, now.column + step[1])) });
+    move({
+      row: Math.max(0, Math.min(rows - 1, now.row + step[0])),
+      column: Math.max(0, Math.min(columns - 1, now.column + step[1])),
+    });
   });
 
   return {
-    node: el("section", { class: "one-head" }, el("h2", {}, say.matrix), el("p", { class: "intro" }, say.matrixIntro), name,
-      el("div", { class: "chips", role: "group", "aria-label": say.scale }, switches), scroll, under),
+    node: el(
+      "section",
+      { class: "one-head" },
+      el("h2", {}, say.matrix),
+      el("p", { class: "intro" }, say.matrixIntro),
+      name,
+      el("div", { class: "chips", role: "group", "aria-label": say.scale }, switches),
+      scroll,
+      under,
+    ),
     draw(now) {
-      const same = state.at === now.at && state.word === now.word && state.log === now.log && name.textContent;
+      const same =
+        state.at === now.at && state.word === now.word && state.log === now.log && name.textContent;
       const resized = scroll.clientWidth !== paintedWidth || paintedInk !== colour("--ink");
       state = now;
       if (same && !resized) return; // hovering a word elsewhere changes nothing here
@@ -149,7 +193,9 @@ export function matrixView(first, change) {
       paintedInk = colour("--ink");
       name.textContent = headLine(now);
       canvas.setAttribute("aria-label", say.matrixLabel(say.head(...now.at)));
-      switches.forEach((button, i) => button.setAttribute("aria-pressed", String(now.log === (i === 1))));
+      switches.forEach((button, i) =>
+        button.setAttribute("aria-pressed", String(now.log === (i === 1))),
+      );
       paint();
     },
   };
