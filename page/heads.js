@@ -6,6 +6,7 @@ import { percent, roleName, wholePercent } from "qkv/text.js";
 /** @typedef {import("qkv/main.js").State} State */
 
 const SIDE = 72; // of a pattern, in CSS pixels
+const AT_ONCE = 10000; // weights of a head; heads with more are drawn one after another, so that the page never stalls
 const MOST = 48; // words of a pattern; more would be smaller than a pixel is worth
 
 /** @param {HTMLCanvasElement} canvas @param {State} state @param {number} layer @param {number} head @param {string} ink */
@@ -76,6 +77,18 @@ export function headsView(first, change) {
     ),
   );
   let painted = "";
+  let drawn = "";
+  let turn = 0; // of several draws under way, only the last goes on
+
+  /** @param {State} state @param {(typeof cells)[number]} cell @param {string} ink */
+  function drawCell(state, { l, h, canvas, most, button, label }, ink) {
+    const { read, specials } = reading(run, l, h, state.word, 1);
+    const best = [...read, ...specials].sort((a, b) => b.weight - a.weight)[0];
+    most.textContent = best ? `${run.key.words[best.index].text} ${percent(best.weight)}` : "";
+    button.setAttribute("aria-label", `${label}. ${most.textContent}`);
+    if (painted !== ink) pattern(canvas, state, l, h, ink);
+  }
+
   return {
     node: el(
       "section",
@@ -88,15 +101,23 @@ export function headsView(first, change) {
     draw(state) {
       const ink = colour("--k-fill");
       at.textContent = say.headsAt(state.run.query.words[state.word].text);
-      for (const { l, h, canvas, most, button, label } of cells) {
-        const chosen = l === state.at[0] && h === state.at[1];
-        button.setAttribute("aria-pressed", String(chosen));
-        const { read, specials } = reading(run, l, h, state.word, 1);
-        const best = [...read, ...specials].sort((a, b) => b.weight - a.weight)[0];
-        most.textContent = best ? `${run.key.words[best.index].text} ${percent(best.weight)}` : "";
-        button.setAttribute("aria-label", `${label}. ${most.textContent}`);
-        if (painted !== ink) pattern(canvas, state, l, h, ink);
-      }
+      for (const { l, h, button } of cells)
+        button.setAttribute("aria-pressed", String(l === state.at[0] && h === state.at[1]));
+      const shown = `${state.word} ${ink}`;
+      if (shown === drawn) return;
+      drawn = shown;
+      const mine = (turn += 1);
+      const fresh = painted !== ink;
+      const wait = fresh && run.query.pieces.length * run.key.pieces.length > AT_ONCE;
+      /** @param {number} i */
+      const next = (i) => {
+        if (turn !== mine) return;
+        drawCell(state, cells[i], ink);
+        if (i + 1 < cells.length) setTimeout(next, 0, i + 1);
+        else painted = ink;
+      };
+      if (wait) return next(0);
+      for (const cell of cells) drawCell(state, cell, ink);
       painted = ink;
     },
   };

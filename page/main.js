@@ -1,11 +1,13 @@
 // Start here: reads the runs of the page, keeps what is looked at, and lets each view draw it.
 import { alignmentView } from "qkv/align.js";
-import { readRun, reading } from "qkv/data.js";
+import { readRun } from "qkv/data.js";
 import { el } from "qkv/dom.js";
 import { headsView } from "qkv/heads.js";
+import { liveForm } from "qkv/live.js";
 import { matrixView } from "qkv/matrix.js";
 import { questionView } from "qkv/question.js";
 import { TEXTS } from "qkv/text.js";
+import { tourView } from "qkv/tour.js";
 import { weightView } from "qkv/weight.js";
 
 /** @typedef {import("qkv/data.js").Run} Run */
@@ -50,118 +52,135 @@ function chosenLanguage() {
   return navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
 }
 
-/** Draws the page for `runs` into the document. @param {Run[]} runs */
-export function showRuns(runs) {
-  const page = /** @type {HTMLElement} */ (document.getElementById("page"));
-  const language = chosenLanguage();
-  /** @type {State} */
-  let state = { ...opening(runs[0]), log: false, language, say: TEXTS[language] };
+/** The document's own parts, which stay while the runs change. */
+function frame() {
+  const bar = el("header", { class: "bar" });
+  const slot = el("div", { class: "slot" });
+  const main = el("main", {});
+  const foot = el("footer", {});
+  document.getElementById("page")?.append(bar, slot, main, foot);
+  return { bar, slot, main, foot };
+}
+
+/** Draws the page; with `live` it asks the server for what is typed. @param {Run[]} first @param {boolean} live */
+function start(first, live) {
+  const { bar, slot, main, foot } = frame();
+  const form = live ? liveForm(show) : null;
+  let runs = first;
+  let language = chosenLanguage();
+  /** @type {State | null} */
+  let state = null;
   /** @type {View[]} */
   let views = [];
-  let pinned = state.run.open !== null; // a head that the reader chose stays when another word asks
+  let pinned = false; // a head that the reader chose stays when another word asks
+
+  /** @param {Run[]} wanted */
+  function show(wanted) {
+    if (wanted.length === 0) return;
+    runs = wanted;
+    openRun(runs[0]);
+  }
+
+  /** @param {Run} run */
+  function openRun(run) {
+    state = { log: false, ...state, ...opening(run), language, say: TEXTS[language] };
+    pinned = run.open !== null;
+    build();
+  }
+
+  /** @param {string} wanted */
+  function speak(wanted) {
+    language = wanted;
+    history.replaceState(null, "", `#lang=${language}`);
+    if (state) state = { ...state, language, say: TEXTS[language] };
+    build();
+    /** @type {HTMLElement | null} */ (bar.querySelector(".language"))?.focus();
+  }
 
   /** @type {Change} */
   function change(wanted) {
+    if (!state) return;
     const before = state;
     state = { ...state, ...wanted };
     if (wanted.at) pinned = true;
-    if (wanted.run && wanted.run !== before.run) {
-      state = { ...state, ...opening(wanted.run) };
-      pinned = false;
-    } else if (wanted.word !== undefined && wanted.word !== before.word) {
+    if (state.word !== before.word) {
       state.focus = wanted.focus ?? null;
       state.open = wanted.open ?? null;
       if (!pinned) state.at = fittingHead(state.run, state.word);
     }
-    if (wanted.language) {
-      state.say = TEXTS[state.language];
-      history.replaceState(null, "", `#lang=${state.language}`);
-    }
-    if (wanted.language || state.run !== before.run) build();
-    else for (const view of views) view.draw(state);
+    draw();
+  }
+
+  function draw() {
+    if (!state) return;
+    for (const view of views) view.draw(state);
+    document.title = `${state.run.query.words[state.word].text} · qkv`;
+  }
+
+  function drawBar() {
+    const say = TEXTS[language];
+    const other = language === "zh" ? "en" : "zh";
+    const letters = [..."qkv"].map((letter) => el("b", { class: letter }, letter));
+    const tab = (/** @type {Run} */ run, /** @type {number} */ i) => {
+      const pressed = String(run === state?.run);
+      const attributes = { type: "button", "aria-pressed": pressed, onclick: () => openRun(run) };
+      return el("button", attributes, String(i + 1));
+    };
+    const tabs =
+      runs.length > 1 && el("nav", { class: "runs", "aria-label": say.runs }, runs.map(tab));
+    const switcher = el(
+      "button",
+      {
+        type: "button",
+        class: "language",
+        lang: other === "zh" ? "zh-Hans" : "en",
+        "aria-label": say.languageLabel,
+        onclick: () => speak(other),
+      },
+      say.language,
+    );
+    bar.replaceChildren(el("span", { class: "mark" }, letters), tabs || "", switcher);
   }
 
   function build() {
-    document.documentElement.lang = state.language === "zh" ? "zh-Hans" : "en";
-    const { say, run } = state;
+    const say = TEXTS[language];
+    document.documentElement.lang = language === "zh" ? "zh-Hans" : "en";
+    drawBar();
+    form?.draw(say);
+    if (!state) return;
+    const { run } = state;
     views = [questionView(state, change), weightView(state)];
     if (run.kind === "translate") views.push(alignmentView(state, change));
-    views.push(headsView(state, change), matrixView(state, change));
-    const other = state.language === "zh" ? "en" : "zh";
-    const tabs =
-      runs.length > 1 &&
-      el(
-        "nav",
-        { class: "runs", "aria-label": say.runs },
-        runs.map((it, i) =>
-          el(
-            "button",
-            {
-              type: "button",
-              "aria-pressed": String(it === run),
-              onclick: () => change({ run: it }),
-            },
-            String(i + 1),
-          ),
-        ),
-      );
-    page.replaceChildren(
-      el(
-        "header",
-        { class: "bar" },
-        el(
-          "span",
-          { class: "mark", "aria-label": "qkv" },
-          el("b", { class: "q" }, "q"),
-          el("b", { class: "k" }, "k"),
-          el("b", { class: "v" }, "v"),
-        ),
-        tabs,
-        el(
-          "button",
-          {
-            type: "button",
-            class: "language",
-            lang: other === "zh" ? "zh-Hans" : "en",
-            "aria-label": say.languageLabel,
-            onclick: () => {
-              change({ language: other });
-              /** @type {HTMLElement} */ (page.querySelector(".language")).focus();
-            },
-          },
-          say.language,
-        ),
-      ),
-      el(
-        "main",
-        {},
-        views.map((view) => view.node),
-      ),
-      el("footer", {}, el("p", {}, say.keys), el("p", {}, say.foot(run.version, run.isa))),
-    );
-    for (const view of views) view.draw(state);
-    document.title = `${run.query.words[state.word]?.text ?? ""} · qkv`;
+    views.push(tourView(state), headsView(state, change), matrixView(state, change));
+    main.replaceChildren(...views.map((view) => view.node));
+    foot.replaceChildren(el("p", {}, say.keys), el("p", {}, say.foot(run.version, run.isa)));
+    draw();
   }
 
   document.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
+    if (event.key !== "Escape" || !state) return;
     if (state.open !== null) {
       const key = state.open;
       change({ open: null });
-      /** @type {HTMLElement | null} */ (
-        page.querySelector(`.ranking [data-key="${key}"]`) ?? page.querySelector(".word.asks")
-      )?.focus();
+      const answer = main.querySelector(`.ranking [data-key="${key}"]`);
+      /** @type {HTMLElement | null} */ (answer ?? main.querySelector(".word.asks"))?.focus();
     } else if (state.focus !== null) {
       change({ focus: null });
     }
   });
-  const redraw = () => views.forEach((view) => view.draw(state));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  addEventListener("resize", redraw);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  addEventListener("resize", draw);
   build();
+  if (form) {
+    slot.append(form.node);
+    form.fill(TEXTS[language].example);
+    form.ask("look", TEXTS[language].example);
+  } else {
+    show(runs);
+  }
   // For tests and for the curious, in the console.
-  Object.assign(globalThis, { qkv: { runs, reading, state: () => state, change } });
+  Object.assign(globalThis, { qkv: { runs: () => runs, state: () => state, change } });
 }
 
-const data = document.getElementById("runs");
-if (data?.textContent) showRuns(JSON.parse(data.textContent).map(readRun));
+const data = JSON.parse(document.getElementById("runs")?.textContent ?? "[]");
+start(data.live ? [] : data.map(readRun), Boolean(data.live));

@@ -8,6 +8,8 @@ import { percent } from "qkv/text.js";
 
 const FONT = '13px "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", system-ui, sans-serif';
 const GAP = 12; // between the words and the model's own marks
+const MANY = 64; // words; with more, cells may be too small for labels
+const SMALLEST_LABELLED = 13;
 const FLOOR = 1e-4; // where the logarithmic scale begins
 
 /** @param {number} weight @param {boolean} log */
@@ -20,6 +22,7 @@ export function matrixView(first, change) {
   const canvas = /** @type {HTMLCanvasElement} */ (
     el("canvas", { class: "matrix", tabindex: 0, role: "application" })
   );
+  const base = document.createElement("canvas");
   const under = el("p", { class: "under", role: "status" });
   const name = el("p", { class: "note" });
   const scroll = el("div", { class: "scroll" }, canvas);
@@ -59,63 +62,86 @@ export function matrixView(first, change) {
   const columnLeft = (/** @type {number} */ column) =>
     left + column * cell + (column >= run.key.sentence ? GAP : 0);
 
-  function paint() {
+  const labelled = () => cell >= SMALLEST_LABELLED;
+
+  /** @param {number} row @param {string} ink @param {CanvasRenderingContext2D} pen */
+  function rowLabel(pen, row, ink) {
+    pen.fillStyle = colour(ink);
+    pen.font = ink === "--soft" ? FONT : `600 ${FONT}`;
+    pen.textAlign = "right";
+    pen.fillText(fit(run.query.words[row].text, 110), left - 8, rowTop(row) + cell / 2);
+  }
+  /** @param {number} column @param {string} ink @param {CanvasRenderingContext2D} pen */
+  function columnLabel(pen, column, ink) {
+    pen.save();
+    pen.translate(columnLeft(column) + cell / 2, top - 8);
+    pen.rotate(-Math.PI / 4);
+    pen.fillStyle = colour(ink);
+    pen.font = ink === "--soft" ? FONT : `600 ${FONT}`;
+    pen.textAlign = "left";
+    pen.fillText(fit(run.key.words[column].text, 110), 0, 0);
+    pen.restore();
+  }
+
+  /** Everything but what is under the pointer, on a canvas of its own. */
+  function paintBase() {
     const widest = Math.max(...run.query.words.map((word) => measure.measureText(word.text).width));
     const tallest = Math.max(...run.key.words.map((word) => measure.measureText(word.text).width));
     left = Math.min(110, widest) + 14;
     top = Math.min(96, tallest) * 0.8 + 22;
     const room = scroll.clientWidth - left - GAP - 24;
-    cell = Math.max(15, Math.min(38, Math.floor(room / columns)));
+    const least = Math.max(rows, columns) > MANY ? 3 : 15;
+    cell = Math.max(least, Math.min(38, Math.floor(room / columns)));
     const width = left + columns * cell + GAP + 24;
     const height = top + rows * cell + GAP + 2;
-    const pen = context(canvas, width, height);
+    context(canvas, width, height);
+    const pen = context(base, width, height);
     const weights = wordWeights(run, ...state.at);
-    pen.clearRect(0, 0, width, height);
-    pen.font = FONT;
+    const [empty, word, mark] = ["--cell", "--k-fill", "--mark-fill"].map(colour);
+    const side = cell > 6 ? cell - 1 : cell;
     for (let row = 0; row < rows; ++row) {
       for (let column = 0; column < columns; ++column) {
+        const [x, y] = [columnLeft(column), rowTop(row)];
         pen.globalAlpha = 1;
-        pen.fillStyle = colour("--cell");
-        pen.fillRect(columnLeft(column), rowTop(row), cell - 1, cell - 1);
+        pen.fillStyle = empty;
+        pen.fillRect(x, y, side, side);
         pen.globalAlpha = Math.min(1, shade(weights[row * columns + column], state.log));
-        pen.fillStyle = colour(column >= run.key.sentence ? "--mark-fill" : "--k-fill");
-        pen.fillRect(columnLeft(column), rowTop(row), cell - 1, cell - 1);
+        pen.fillStyle = column >= run.key.sentence ? mark : word;
+        pen.fillRect(x, y, side, side);
       }
     }
     pen.globalAlpha = 1;
     pen.textBaseline = "middle";
-    run.query.words.forEach((word, row) => {
-      const picked = row === state.word;
-      pen.fillStyle = colour(picked ? "--q" : row === at?.row ? "--ink" : "--soft");
-      pen.font = picked ? `600 ${FONT}` : FONT;
-      pen.textAlign = "right";
-      pen.fillText(fit(word.text, 110), left - 8, rowTop(row) + cell / 2);
-    });
-    run.key.words.forEach((word, column) => {
-      pen.save();
-      pen.translate(columnLeft(column) + cell / 2, top - 8);
-      pen.rotate(-Math.PI / 4);
-      pen.fillStyle = colour(column === at?.column ? "--k" : "--soft");
-      pen.textAlign = "left";
-      pen.font = FONT;
-      pen.fillText(fit(word.text, 110), 0, 0);
-      pen.restore();
-    });
+    for (let row = 0; row < rows; ++row)
+      if (labelled() || row === state.word)
+        rowLabel(pen, row, row === state.word ? "--q" : "--soft");
+    for (let column = 0; labelled() && column < columns; ++column)
+      columnLabel(pen, column, "--soft");
     pen.lineWidth = 2;
     pen.strokeStyle = colour("--q");
-    pen.strokeRect(
-      columnLeft(0) - 1,
-      rowTop(state.word) - 1,
-      columnLeft(columns - 1) + cell - columnLeft(0) + 1,
-      cell + 1,
-    );
-    if (at) {
-      pen.strokeStyle = colour("--ink");
-      pen.strokeRect(columnLeft(at.column) - 0.5, rowTop(at.row) - 0.5, cell, cell);
-      under.textContent = `${run.query.words[at.row].text} → ${run.key.words[at.column].text}  ${percent(weights[at.row * columns + at.column])}`;
-    } else {
-      under.textContent = "\u00a0";
-    }
+    const wide = columnLeft(columns - 1) + cell - columnLeft(0);
+    pen.strokeRect(columnLeft(0) - 1, rowTop(state.word) - 1, wide + 1, cell + 1);
+  }
+
+  /** The base, and the cell under the pointer. */
+  function paint() {
+    const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+    pen.save();
+    pen.setTransform(1, 0, 0, 1, 0, 0);
+    pen.clearRect(0, 0, canvas.width, canvas.height);
+    pen.drawImage(base, 0, 0);
+    pen.restore();
+    under.textContent = "\u00a0";
+    if (!at) return;
+    const { row, column } = at;
+    pen.textBaseline = "middle";
+    if (row !== state.word) rowLabel(pen, row, "--ink");
+    columnLabel(pen, column, "--k");
+    pen.lineWidth = 2;
+    pen.strokeStyle = colour("--ink");
+    pen.strokeRect(columnLeft(column) - 0.5, rowTop(row) - 0.5, cell, cell);
+    const weight = wordWeights(run, ...state.at)[row * columns + column];
+    under.textContent = `${run.query.words[row].text} → ${run.key.words[column].text}  ${percent(weight)}`;
   }
 
   /** @param {PointerEvent | MouseEvent} event */
@@ -196,6 +222,7 @@ export function matrixView(first, change) {
       switches.forEach((button, i) =>
         button.setAttribute("aria-pressed", String(now.log === (i === 1))),
       );
+      paintBase();
       paint();
     },
   };

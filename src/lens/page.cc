@@ -71,16 +71,23 @@ std::string import_map() {
   return "{\"imports\":{" + map + "}}";
 }
 
+// `runs` is JSON.
+std::string fill(const std::string& runs) {
+  std::string page(file("page.html"));
+  replace(page, "/*style.css*/", std::string(file("style.css")));
+  replace(page, "/*import map*/", import_map());
+  replace(page, "/*runs*/", runs);
+  return page;
+}
+
 }  // namespace
 
 std::string run_page(std::span<const std::string> runs) {
   std::string list;
   for (const std::string& run : runs) list += (list.empty() ? "" : ",") + escape_for_script(run);
-  std::string page(file("page.html"));
-  replace(page, "/*style.css*/", std::string(file("style.css")));
-  replace(page, "/*import map*/", import_map());
-  replace(page, "/*runs*/", "[" + list + "]");
-  return page;
+  return fill("[" + list + "]");
 }
+
+std::string live_page() { return fill("{\"live\":true}"); }
 
 }  // namespace qkv::lens

@@ -32,4 +32,8 @@ std::string page_data(const TranslationRun& run);
 // One page over one or several runs (the sentences of a text); each is what page_data gave.
 std::string run_page(std::span<const std::string> runs);
 
+// The page that asks a server for its runs: GET look?text=… and translate?text=… answer with a JSON list of page_data, or with
+// {"error": "…"}.
+std::string live_page();
+
 }  // namespace qkv::lens

@@ -244,7 +244,7 @@ test("the recomputation agrees on 1,000 random cells, and not where a number is 
   const { page, close } = await open(browser, pages.zh);
   const found = await page.evaluate(async () => {
     const { check } = await import("qkv/weight.js");
-    const [run] = globalThis.qkv.runs;
+    const [run] = globalThis.qkv.runs();
     let seed = 1;
     const random = (below) => {
       seed = (seed * 48271) % 2147483647;
@@ -270,7 +270,7 @@ test("the recomputation agrees on 1,000 random cells, and not where a number is 
 test("a red mark where the engine's number is another", async () => {
   const { page, close } = await open(browser, pages.zh);
   await page.evaluate(() => {
-    const layer = globalThis.qkv.runs[0].layers[3];
+    const layer = globalThis.qkv.runs()[0].layers[3];
     layer.engine[0].forEach((_, i) => (layer.engine[0][i] *= 0.999));
   });
   await page.click(".ranking button >> nth=0");
@@ -287,4 +287,33 @@ test("the other language is one press away, and stays picked", async () => {
   await page.keyboard.press("Enter");
   assert.equal(await page.textContent("h1"), "What did mat read?");
   await close();
+});
+
+test("the tour has eight steps on this sentence, and leaving out √d_k saturates", async () => {
+  for (const language of ["en", "zh"]) {
+    const { page, close } = await open(browser, pages[language], { language });
+    const titles = new Set();
+    for (let step = 1; step <= 8; ++step) {
+      const title = await page.textContent(".stage h3");
+      assert.ok(title.startsWith(`${step} · `));
+      titles.add(title);
+      assert.ok((await page.locator(".figure > *").count()) > 0);
+      if (step < 8) await page.click(".stage .chip >> nth=1");
+    }
+    assert.equal(titles.size, 8);
+    await page.click(".head >> nth=4"); // a head that reads several words
+    await page.click(".dot >> nth=2");
+    const read = async () => {
+      const texts = await page.$$eval(".figures dd", (list) => list.map((dd) => dd.textContent));
+      return texts.map((text) => Number.parseFloat(text.replace("−", "-")));
+    };
+    const [factor, spread, largest, words, gradient] = await read();
+    assert.ok(Math.abs(factor - 1 / Math.sqrt(32)) < 0.001);
+    await page.focus("#scale");
+    await page.keyboard.press("End");
+    const bare = await read();
+    assert.equal(bare[0], 1);
+    assert.ok(bare[1] > spread * 5 && bare[2] > largest && bare[3] < words && bare[4] < gradient);
+    await close();
+  }
 });
