@@ -93,8 +93,13 @@ TEST(Page, NoModuleCanEndItsPlace) {
 
 TEST(Page, WrongRunsAreRefused) {
   const Example example;
-  EXPECT_THROW(page_data(example.run(), {.query = "dog"}), std::invalid_argument);
-  EXPECT_THROW(page_data(example.run(), {.layer = 3, .head = 0}), std::invalid_argument);
+  ReportOptions options;
+  options.query = "dog";
+  EXPECT_THROW(page_data(example.run(), options), std::invalid_argument);
+  options = {};
+  options.layer = 3;
+  options.head = 0;
+  EXPECT_THROW(page_data(example.run(), options), std::invalid_argument);
   TranslationRun translation;
   translation.tape = &example.tape;
   EXPECT_THROW(page_data(translation), std::invalid_argument);

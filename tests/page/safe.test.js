@@ -99,7 +99,7 @@ test("thirty words are one file under a megabyte that names no other", () => {
   assert.deepEqual([...new Set(addresses)], ["http://www.w3.org/2000/svg"]);
 });
 
-test("the longest text of the model opens", async () => {
+test("the longest text of the model opens, and moving over its matrix keeps 60 frames a second", async () => {
   const text = Array.from({ length: 60 }, () => "the dog saw it and the cat ran").join(" ");
   const { page, close } = await open(browser, makePage("look", text, "--query", "it"));
   await page.click(".ranking button >> nth=0");
@@ -107,5 +107,19 @@ test("the longest text of the model opens", async () => {
   await page.click(".head >> nth=4");
   await page.click(".ranking button >> nth=0");
   assert.ok(await page.locator(".verdict.holds").isVisible());
+  const milliseconds = await page.evaluate(() => {
+    const canvas = document.querySelector("canvas.matrix");
+    const box = canvas.getBoundingClientRect();
+    const times = [];
+    for (let i = 0; i < 60; ++i) {
+      const at = { clientX: box.left + 140 + 9 * i, clientY: box.top + 140 + 9 * i };
+      const begin = performance.now();
+      canvas.dispatchEvent(new PointerEvent("pointermove", at));
+      times.push(performance.now() - begin);
+    }
+    return times.sort((a, b) => a - b)[30];
+  });
+  console.log(`a move: median ${milliseconds.toFixed(1)} ms`);
+  assert.ok(milliseconds < 1000 / 60);
   await close();
 });
