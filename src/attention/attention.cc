@@ -6,14 +6,17 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "attention/decode.h"
 #include "attention/forward.h"
+#include "attention/long_rows.h"
 #include "attention/panel.h"
 #include "attention/parallel.h"
 #include "attention/problem.h"
 #include "attention/record.h"
+#include "attention/traced_rows.h"
 
 namespace qkv {
 namespace {
@@ -30,10 +33,11 @@ struct Call {
 
 // Forward for one block of rows and, if a recorder is given, its trace.
 void run_rows(const Call& call, std::int64_t b, std::int64_t h, std::int64_t first, int count,
-              const TraceRecorder* recorder, TraceRecorder::Sums* sums) {
+              const TraceRecorder* recorder = nullptr, TraceRecorder::Sums* sums = nullptr,
+              const PackedValues* values = nullptr) {
   const Problem& p = call.problem;
   const bool with_log = recorder != nullptr || call.output.lse.data() != nullptr;
-  const RowBlock block{call.kernel, p, b, h, first, count, with_log};
+  const RowBlock block{call.kernel, p, b, h, first, count, with_log, values};
   const int width = call.kernel.panel;
   std::array<Panel, kMaxPanels> panels;
   std::array<PanelResult, kMaxPanels> results;
@@ -114,18 +118,15 @@ void run(const Call& call, int threads) {
   parallel_for(threads, pieces.count(), [&](std::int64_t task) {
     const Pieces::Piece at = pieces[task];
     const std::int64_t first = at.piece * rows;
-    run_rows(call, at.b, at.h, first, static_cast<int>(std::min(rows, p.queries_of(at.b) - first)),
-             nullptr, nullptr);
+    run_rows(call, at.b, at.h, first, static_cast<int>(std::min(rows, p.queries_of(at.b) - first)));
   });
 }
 
+}  // namespace
+
 // A trace keeps the weights of the rows at work: as many rows as the second cache holds, or one panel's. Narrower panels, whose
 // tiles are slower, pay only where a strip would leave the third cache too (8192 keys: 10% more time with panels of 64, 30%
-// of 16); they also bound the memory. Every bit of a row is the same.
-struct TracedRows {
-  const kernels::Kernels* kernel;
-  std::int64_t count;
-};
+// of 16); they also bound the memory. Longer rows keep no weights (long_rows.h). Every bit of a row is the same.
 TracedRows traced_rows(const Problem& p, const kernels::Kernels& widest) {
   constexpr std::int64_t kStripBytes = std::int64_t{512} << 10;
   constexpr std::int64_t kMostStripBytes = std::int64_t{4} << 20;
@@ -136,46 +137,59 @@ TracedRows traced_rows(const Problem& p, const kernels::Kernels& widest) {
   const kernels::Kernels* kernel = &widest;
   while (kernel->narrow != nullptr && kernel->panel * row_bytes > kMostStripBytes)
     kernel = kernel->narrow;
+  if (kernel->panel * row_bytes > kMostStripBytes) return {&widest, widest.panel, true};
   const std::int64_t panels = kStripBytes / (kernel->panel * row_bytes);
-  return {kernel, std::clamp<std::int64_t>(panels * kernel->panel, kernel->panel, kRowBlock)};
+  return {kernel, std::clamp<std::int64_t>(panels * kernel->panel, kernel->panel, kRowBlock),
+          false};
 }
 
-void run_traced(const Call& whole, int threads, const TraceOptions& options, Trace& trace) {
-  const Problem& p = whole.problem;
-  const TracedRows rows = traced_rows(p, whole.kernel);
-  const Call call{*rows.kernel, p, whole.output, whole.out};
-  TraceRecorder recorder(p, options, trace);
+void attention_traced(const Problem& p, const AttentionOptions& options,
+                      const AttentionOutput& output, const TracedRows& rows) {
+  const Call call{*rows.kernel, p, output, out_rows(p, output.out)};
+  TraceRecorder recorder(p, options.trace, *output.trace);
   const Pieces pieces(p, [&](std::int64_t b) { return recorder.cut(b).groups; });
-  parallel_for(threads, pieces.count(), [&](std::int64_t task) {
+  // threads share the heads and their rows, or the keys of long rows
+  parallel_for(rows.are_long ? 1 : options.threads, pieces.count(), [&](std::int64_t task) {
     const auto [b, h, group] = pieces[task];
     const TraceCut& cut = recorder.cut(b);
     const Range units = cut.units_of(group);
-    TraceRecorder::Sums sums;
+    TraceRecorder::Sums sums = recorder.begin_group(b);
+    // rows are fewer at a time than without a trace: values would be packed more often
+    std::optional<PackedValues> values;
+    if (!rows.are_long)
+      values.emplace(
+          call.kernel, p, b, p.kv_head(h),
+          Range{units.begin * cut.unit, std::min(units.end * cut.unit, p.queries_of(b))});
     for (std::int64_t unit = units.begin; unit < units.end; ++unit) {
       const std::int64_t begin = unit * cut.unit;
       const std::int64_t end = std::min(begin + cut.unit, p.queries_of(b));
       recorder.begin_unit(b, begin, sums);
-      for (std::int64_t first = begin; first < end; first += rows.count)
-        run_rows(call, b, h, first, static_cast<int>(std::min(rows.count, end - first)), &recorder,
-                 &sums);
+      for (std::int64_t first = begin; first < end; first += rows.count) {
+        const int count = static_cast<int>(std::min(rows.count, end - first));
+        if (rows.are_long)
+          trace_long_rows({call.kernel, p, b, h, first, count, true}, options.threads, call.out,
+                          call.output.lse.data() == nullptr
+                              ? nullptr
+                              : call.output.lse.data() + p.row_index(b, h, first),
+                          recorder, sums);
+        else
+          run_rows(call, b, h, first, count, &recorder, &sums,
+                   values->empty() ? nullptr : &*values);
+      }
       recorder.end_unit(b, h, sums);
     }
-    recorder.end_group(b, h, group, sums);
+    recorder.end_group(b, h, group, std::move(sums));
   });
-  recorder.finish();
 }
-
-}  // namespace
 
 void attention(const TensorView& query, const TensorView& key, const TensorView& value,
                const AttentionOptions& options, const AttentionOutput& output) {
   const Problem problem = attention_problem(query, key, value, options, output);
-  const Call call{narrowest_panel(kernels::kernels(), problem.queries), problem, output,
-                  out_rows(problem, output.out)};
+  const kernels::Kernels& kernel = narrowest_panel(kernels::kernels(), problem.queries);
   if (output.trace != nullptr)
-    run_traced(call, options.threads, options.trace, *output.trace);
+    attention_traced(problem, options, output, traced_rows(problem, kernel));
   else
-    run(call, options.threads);
+    run({kernel, problem, output, out_rows(problem, output.out)}, options.threads);
 }
 
 }  // namespace qkv

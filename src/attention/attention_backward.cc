@@ -136,10 +136,9 @@ void attention_backward(const TensorView& query, const TensorView& key, const Te
                         const TensorView& d_out, const AttentionGradients& gradients,
                         std::span<const float> d_lse) {
   const Problem p = backward_problem(query, key, value, options);
-  // gradients multiply floats: bfloat16 is widened
-  BackwardCall call{narrowest_panel(kernels::float_kernels(), p.queries), p};
   check_tensor(kName, "forward.out", forward.out, query_shape(p, p.dim_v));
   check_tensor(kName, "d_out", d_out, query_shape(p, p.dim_v));
+  BackwardCall call{narrowest_panel(gradient_kernels(p, d_out.dtype), p.queries), p};
   check_entries("forward.lse", forward.lse, p.row_count(), "batch·heads_q·queries");
   if (d_lse.data() != nullptr)
     check_entries("d_lse", d_lse, p.row_count(), "batch·heads_q·queries");

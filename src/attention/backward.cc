@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <cstring>
 #include <limits>
 
 #include "attention/parallel.h"
@@ -17,27 +16,6 @@ constexpr float kLog2e = 1.4426950408889634f;
 constexpr std::int64_t kBlockFloats = 262144;  // 1 MiB: keys, values and their gradients
 constexpr std::int64_t kMaxBlock = 512;
 
-// Floats from one row to the next in this pass's own memory. Rows lie close: the processor foresees what comes next, and an odd
-// stride, which would spread them over more cache sets, is 5% slower.
-std::int64_t padded(std::int64_t dim) {
-  return (dim + kernels::kDimStep - 1) / kernels::kDimStep * kernels::kDimStep;
-}
-
-// Rows [range.begin, range.end) as floats, one every padded(dim), zeros beyond dim: where they lie if they lie so, else copied to
-// `to`. Rows far apart share few cache sets, and are read many times.
-const float* dense_rows(const Rows& rows, std::int64_t b, std::int64_t h, Range range, int dim,
-                        float* to) {
-  if (is_in_place(rows) && rows.stride_in<float>() == dim && padded(dim) == dim)
-    return rows.row_as<float>(b, h, range.begin);
-  float* next = to;
-  for (std::int64_t r = range.begin; r < range.end; ++r, next += padded(dim)) {
-    const float* row = float_rows(rows, b, h, {r, r + 1}, dim, next).data;
-    if (row != next) std::memcpy(next, row, static_cast<std::size_t>(dim) * sizeof(float));
-    std::fill(next + dim, next + padded(dim), 0.0f);
-  }
-  return to;
-}
-
 // Σ_d a[d]·b[d] in fp64: products are exact, and eight sums run side by side.
 double dot(const float* a, const float* b, int dim) {
   std::array<double, 8> sum{};
@@ -49,69 +27,16 @@ double dot(const float* a, const float* b, int dim) {
   return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
-// Lanes that may see some of these keys, as far as order, window and lengths say.
-struct LaneRange {
-  int begin, end;
-};
-LaneRange lanes_of(const Panel& panel, Range keys) {
-  LaneRange lanes = {0, panel.count};
-  const auto sees = [&](int lane) {
-    const auto i = static_cast<std::size_t>(lane);
-    return panel.begin[i] < keys.end && panel.end[i] > keys.begin;
-  };
-  while (lanes.begin < lanes.end && !sees(lanes.begin)) ++lanes.begin;
-  while (lanes.begin < lanes.end && !sees(lanes.end - 1)) --lanes.end;
-  return lanes;
-}
-
-// acc[k][d] += Σ_q tile[k][q]·rows[q][d]. `hidden` is given where a row that is not finite may be hidden from a key: such pairs
-// are left out one by one. Else whole lanes that see none of the keys are.
-struct QuerySum {
-  const kernels::Kernels& kernel;
-  const Panel& panel;
-  Range keys;
-  const HiddenLanes* hidden;
-
-  void add(const float* tile, const float* rows, int dim, float* acc) const {
-    if (hidden != nullptr) return add_visible(tile, rows, dim, acc);
-    const bool all = panel.inner.begin <= keys.begin && keys.end <= panel.inner.end;
-    constexpr std::int64_t kStep = 12;  // two tiles' keys: near the diagonal few lanes see them
-    const std::int64_t step = all ? keys.end - keys.begin : kStep;
-    for (std::int64_t k = keys.begin; k < keys.end; k += step) {
-      const Range some = {k, std::min(k + step, keys.end)};
-      const LaneRange lanes = all ? LaneRange{0, panel.count} : lanes_of(panel, some);
-      if (lanes.begin < lanes.end)
-        add_part(tile, rows, dim, acc, k - keys.begin, static_cast<int>(some.end - k), lanes);
-    }
-  }
-
- private:
-  void add_part(const float* tile, const float* rows, int dim, float* acc, std::int64_t k,
-                int count, LaneRange lanes) const {
-    const std::int64_t stride = padded(dim);
-    kernel.weighted_sum_queries(tile + k * kernel.panel + lanes.begin, count,
-                                rows + lanes.begin * stride, stride, lanes.end - lanes.begin,
-                                static_cast<int>(stride), acc + k * stride, stride);
-  }
-  void add_visible(const float* tile, const float* rows, int dim, float* acc) const {
-    for (std::int64_t k = 0; k < keys.end - keys.begin; ++k) {
-      const kernels::LaneBits bits = (*hidden)[static_cast<std::size_t>(k)];
-      const auto is_hidden = [&](int lane) { return (bits >> lane & 1) != 0; };
-      for (int lane = 0; lane < panel.count; ++lane)
-        if (!is_hidden(lane)) add_part(tile, rows, dim, acc, k, 1, {lane, lane + 1});
-    }
-  }
-};
-
 }  // namespace
 
 // A block of keys with what its task works in.
 struct HeadGradients::Block {
   std::int64_t index;
-  FloatRows keys, values;
-  bool keys_finite;
-  float *d_key, *d_value;              // [key][d, padded]
-  float *weights, *d_scores, *capped;  // [key][lane] of one panel
+  BlockRows keys, values;
+  float *d_key, *d_value;          // [key][d, padded]
+  GradientTile weights, d_scores;  // [key][lane] of one panel
+  kernels::Pair* d_score_pairs;    // [key/2][lane] of d_scores
+  float* capped;                   // [key][lane] of one panel
   std::array<double, kMaxBlock> bias_columns{};
 };
 
@@ -141,13 +66,12 @@ void HeadGradients::set(const BackwardCall& call, std::int64_t b, std::int64_t k
   while (workers > 1 && block_keys_ > kChunk && keys_ < 4 * workers * block_keys_)
     block_keys_ = block_keys_ / 2 / kChunk * kChunk;
   if (call.d_bias.one_key) bias_rows_.assign(static_cast<std::size_t>(group_ * queries_), 0);
-  const std::size_t query_floats = count * width_ * static_cast<std::size_t>(query_stride_);
-  const std::size_t d_out_floats = count * width_ * static_cast<std::size_t>(d_out_stride_);
-  packed_query_ = memory_.floats(3 * query_floats + 2 * d_out_floats);
-  d_query_ = packed_query_ + query_floats;
-  query_rows_ = d_query_ + query_floats;
-  packed_d_out_ = query_rows_ + query_floats;
-  d_out_rows_ = packed_d_out_ + d_out_floats;
+  const std::size_t query_floats = count * panel_rows_floats(call.kernel, p.dim);
+  const std::size_t d_out_floats = count * panel_rows_floats(call.kernel, p.dim_v);
+  d_query_ = memory_.floats(count * width_ * static_cast<std::size_t>(p.dim) + query_floats +
+                            d_out_floats);
+  query_rows_ = d_query_ + count * width_ * static_cast<std::size_t>(p.dim);
+  d_out_rows_ = query_rows_ + query_floats;
 }
 
 std::int64_t HeadGradients::blocks() const { return (keys_ + block_keys_ - 1) / block_keys_; }
@@ -161,29 +85,23 @@ void HeadGradients::prepare(std::int64_t index) {
   const int count = static_cast<int>(std::min<std::int64_t>(kernel.panel, queries_ - first));
   panels_[i] = Panel(p, b_, h, first, count);
   const std::size_t size = width_ * static_cast<std::size_t>(p.dim);
-  const std::size_t size_v = width_ * static_cast<std::size_t>(p.dim_v);
-  pack_panel(kernel, p, panels_[i], packed_query_ + i * size);
   std::fill_n(d_query_ + i * size, size, 0.0f);
-
-  const Range range = {first, first + count};
   Lanes& lanes = lanes_[i];
-  lanes.query = dense_rows(p.query, b_, h, range, p.dim,
-                           query_rows_ + i * width_ * static_cast<std::size_t>(query_stride_));
-  lanes.d_out = dense_rows(call_->d_out, b_, h, range, p.dim_v,
-                           d_out_rows_ + i * width_ * static_cast<std::size_t>(d_out_stride_));
-  kernel.pack_queries(lanes.d_out, d_out_stride_, count, p.dim_v, 1, packed_d_out_ + i * size_v);
-
-  lanes.query_finite = kernel.all_finite(lanes.query, query_stride_, count, p.dim);
-  lanes.d_out_finite = kernel.all_finite(lanes.d_out, d_out_stride_, count, p.dim_v);
+  lanes.query = load_panel_rows(kernel, p, panels_[i], p.query, p.dim, true,
+                                query_rows_ + i * panel_rows_floats(kernel, p.dim));
+  lanes.d_out = load_panel_rows(kernel, p, panels_[i], call_->d_out, p.dim_v, false,
+                                d_out_rows_ + i * panel_rows_floats(kernel, p.dim_v));
   lanes.shift.fill(-kInfinity);
   lanes.delta.fill(0);
   std::array<float, 1024> out;
+  std::array<float, 1024> d_out;
   for (int lane = 0; lane < count; ++lane) {
     const auto l = static_cast<std::size_t>(lane);
     const std::int64_t row = p.row_index(b_, h, first + lane);
-    const FloatRows values =
-        float_rows(call_->out, b_, h, {first + lane, first + lane + 1}, p.dim_v, out.data());
-    double delta = dot(values.data, lanes.d_out + lane * d_out_stride_, p.dim_v);
+    const Range one = {first + lane, first + lane + 1};
+    const FloatRows a = float_rows(call_->out, b_, h, one, p.dim_v, out.data());
+    const FloatRows b = float_rows(call_->d_out, b_, h, one, p.dim_v, d_out.data());
+    double delta = dot(a.data, b.data, p.dim_v);
     if (call_->d_lse != nullptr) delta -= double{call_->d_lse[row]};
     lanes.delta[l] = static_cast<float>(delta);
     lanes.shift[l] = call_->lse[row] * kLog2e;
@@ -220,28 +138,33 @@ void HeadGradients::run_block(std::int64_t index, bool shared) {
   // what key_lengths leaves out is not even read
   const Range used = {first, std::clamp(p.keys_of(b_), first, rows.end)};
   const auto count = static_cast<std::size_t>(rows.end - first);
+  const kernels::Kernels& kernel = call_->kernel;
   const std::size_t tile = kChunk * width_;
   const std::size_t key_floats = count * static_cast<std::size_t>(query_stride_);
   const std::size_t value_floats = count * static_cast<std::size_t>(d_out_stride_);
+  const std::size_t key_rows = block_rows_floats(count, p.dim);
   Block block{};
   try {
-    block.weights = thread_scratch().floats(2 * key_floats + 2 * value_floats + 3 * tile);
+    block.weights.floats = thread_scratch().floats(
+        5 * tile + key_rows + block_rows_floats(count, p.dim_v) + key_floats + value_floats);
   } catch (...) {
     if (shared) give_up();
     throw;
   }
   block.index = index;
-  block.d_scores = block.weights + tile;
-  block.capped = block.d_scores + tile;
-  block.d_key = block.capped + tile;
+  block.d_scores.floats = block.weights.floats + tile;
+  block.capped = block.d_scores.floats + tile;
+  if (kernel.pairs != nullptr) {
+    block.weights.halves = reinterpret_cast<std::uint16_t*>(block.capped + tile);
+    block.d_scores.halves = block.weights.halves + tile;
+    block.d_score_pairs = reinterpret_cast<kernels::Pair*>(block.capped + 2 * tile);
+  }
+  block.d_key = block.weights.floats + 5 * tile;
   block.d_value = block.d_key + key_floats;
   float* const copies = block.d_value + value_floats;
-  const float* key_rows = dense_rows(p.key, b_, kv_head_, used, p.dim, copies);
-  block.keys = {key_rows, query_stride_, used};
-  block.values = {dense_rows(p.value, b_, kv_head_, used, p.dim_v, copies + key_floats),
-                  d_out_stride_, used};
-  block.keys_finite = call_->kernel.all_finite(key_rows, query_stride_,
-                                               static_cast<int>(used.end - used.begin), p.dim);
+  block.keys = load_block_rows(kernel, p.key, b_, kv_head_, used, p.dim, true, copies);
+  block.values =
+      load_block_rows(kernel, p.value, b_, kv_head_, used, p.dim_v, false, copies + key_rows);
   std::fill_n(block.d_key, count * static_cast<std::size_t>(query_stride_), 0.0f);
   std::fill_n(block.d_value, count * static_cast<std::size_t>(d_out_stride_), 0.0f);
 
@@ -272,7 +195,7 @@ void HeadGradients::run_block(std::int64_t index, bool shared) {
 
 void HeadGradients::run_panel(Block& block, std::size_t i, bool shared) {
   const Panel& panel = panels_[i];
-  const Range all = block.keys.range;
+  const Range all = block.keys.rows.range;
   if (std::max(all.begin, panel.outer.begin) >= std::min(all.end, panel.outer.end)) return;
   for (std::int64_t chunk = all.begin; chunk < all.end; chunk += kChunk) {
     const Range keys = panel.keys_in(chunk);
@@ -287,37 +210,45 @@ void HeadGradients::run_chunk(Block& block, std::size_t i, Range keys, bool shar
   const Panel& panel = panels_[i];
   const Lanes& lanes = lanes_[i];
   const int count = static_cast<int>(keys.end - keys.begin);
-  KeyChunk key_chunk;
-  key_chunk.range = keys;
-  key_chunk.floats = block.keys.row(keys.begin);
-  key_chunk.stride = block.keys.stride;
-  const std::size_t size = width_ * static_cast<std::size_t>(p.dim);
+  float* const weights = block.weights.floats;
+  float* const d_scores = block.d_scores.floats;
 
-  panel_dots(kernel, p, panel, packed_query_ + i * size, key_chunk, block.weights);
-  if (p.softcap > 0)
-    std::copy_n(block.weights, static_cast<std::size_t>(count) * width_, block.capped);
-  const bool some_hidden = panel_options(kernel, p, panel, keys, block.weights);
-  const std::int64_t from = keys.begin - block.keys.range.begin;
+  panel_dots(kernel, p, panel, lanes.query.packed, block.keys.rows.part(keys), weights);
+  if (p.softcap > 0) std::copy_n(weights, static_cast<std::size_t>(count) * width_, block.capped);
+  const bool some_hidden = panel_options(kernel, p, panel, keys, weights);
+  const std::int64_t from = keys.begin - block.keys.rows.range.begin;
   HiddenLanes hidden;
-  const bool leave_out =
-      some_hidden && !(block.keys_finite && lanes.query_finite && lanes.d_out_finite);
+  const bool leave_out = some_hidden && !(lanes.query.finite && lanes.d_out.finite);
   if (leave_out) find_hidden(p, panel, keys, hidden);
   const auto hidden_if = [&](bool finite) { return leave_out && !finite ? &hidden : nullptr; };
 
-  if (call_->needs_scores()) {
-    kernel.query_dot_keys(packed_d_out_ + i * width_ * static_cast<std::size_t>(p.dim_v),
-                          block.values.row(keys.begin), block.values.stride, count, p.dim_v, 0,
-                          block.d_scores, nullptr);
-    kernel.softmax_gradients(block.weights, block.d_scores, count, lanes.shift.data(),
-                             lanes.delta.data());
+  const bool in_one_go = kernel.pairs != nullptr && call_->needs_scores() &&
+                         call_->d_bias.data == nullptr && p.softcap == 0;
+  if (call_->needs_scores())
+    value_dots(kernel, p, panel, lanes.d_out, block.values.rows.part(keys), d_scores);
+  if (in_one_go) {
+    kernel.pairs->softmax_gradients(weights, d_scores, count, lanes.shift.data(),
+                                    lanes.delta.data(), block.weights.halves, block.d_scores.halves,
+                                    block.d_score_pairs);
+  } else if (call_->needs_scores()) {
+    kernel.softmax_gradients(weights, d_scores, count, lanes.shift.data(), lanes.delta.data());
   } else {
     LaneFloats ones;
     ones.fill(1);
-    kernel.normalise(block.weights, count, lanes.shift.data(), ones.data(), block.weights);
+    kernel.normalise(weights, count, lanes.shift.data(), ones.data(), weights);
   }
-  if (call_->d_value.data != nullptr)
-    QuerySum{kernel, panel, keys, hidden_if(lanes.d_out_finite)}.add(
+  const auto narrow = [&](const GradientTile& tile) {
+    if (kernel.pairs == nullptr) return;
+    if (!in_one_go) kernel.pairs->narrow(tile.floats, count, tile.halves);
+    // the last query's partner has a row of zeros, and a weight that may be anything
+    for (int k = 0; panel.count % 2 == 1 && k < count; ++k)
+      tile.halves[k * kernel.panel + panel.count] = 0;
+  };
+  if (call_->d_value.data != nullptr) {
+    narrow(block.weights);
+    QuerySum{kernel, panel, keys, hidden_if(lanes.d_out.finite)}.add(
         block.weights, lanes.d_out, p.dim_v, block.d_value + from * d_out_stride_);
+  }
   if (!call_->needs_scores()) return;
 
   const bool bias_rows = call_->d_bias.data != nullptr && call_->d_bias.one_key;
@@ -326,21 +257,52 @@ void HeadGradients::run_chunk(Block& block, std::size_t i, Range keys, bool shar
     if (shared) take_turn(i, block.index);
     add_bias_rows(block, i, keys);
   }
-  if (p.softcap > 0)
-    kernel.softcap_gradients(block.d_scores, block.capped, count, p.softcap * kLog2e);
-  if (call_->d_key.data != nullptr)
-    QuerySum{kernel, panel, keys, hidden_if(lanes.query_finite)}.add(
+  if (p.softcap > 0) kernel.softcap_gradients(d_scores, block.capped, count, p.softcap * kLog2e);
+  if (call_->d_key.data != nullptr) {
+    narrow(block.d_scores);
+    QuerySum{kernel, panel, keys, hidden_if(lanes.query.finite)}.add(
         block.d_scores, lanes.query, p.dim, block.d_key + from * query_stride_);
-  if (call_->d_query.data != nullptr) {
-    if (shared) take_turn(i, block.index);
+  }
+  if (call_->d_query.data == nullptr) return;
+  if (kernel.pairs != nullptr && !in_one_go)
+    kernel.pairs->pack_weights(d_scores, count, block.d_score_pairs);
+  if (shared) take_turn(i, block.index);
+  add_to_query(block, i, keys, some_hidden);
+}
+
+// d_query[d][lane] += Σ_k d_score[k][lane]·key[k][d]
+void HeadGradients::add_to_query(const Block& block, std::size_t i, Range keys, bool some_hidden) {
+  const Problem& p = call_->problem;
+  const kernels::Kernels& kernel = call_->kernel;
+  float* const acc = d_query_ + i * width_ * static_cast<std::size_t>(p.dim);
+  const int count = static_cast<int>(keys.end - keys.begin);
+  const std::int64_t from = keys.begin - block.keys.rows.range.begin;
+  const KeyChunk rows = block.keys.rows.part(keys);
+  if (some_hidden && !block.keys.finite) {
+    HiddenLanes hidden;
+    find_hidden(p, panels_[i], keys, hidden);
     LaneFloats ones;
     ones.fill(1);
-    if (hidden_if(block.keys_finite) != nullptr)
-      kernel.weighted_sum_visible_values(block.d_scores, key_chunk.floats, key_chunk.stride, count,
-                                         p.dim, ones.data(), d_query_ + i * size, hidden.data());
+    if (kernel.pairs == nullptr)
+      return kernel.weighted_sum_visible_values(block.d_scores.floats, rows.floats, rows.stride,
+                                                count, p.dim, ones.data(), acc, hidden.data());
+    if (count % 2 == 1) hidden[static_cast<std::size_t>(count)] = 0;
+    return kernel.pairs->weighted_sum_visible_values(
+        block.d_score_pairs, block.keys.pairs + from / 2 * p.dim, (count + 1) / 2, p.dim,
+        ones.data(), acc, hidden.data());
+  }
+  for (const Run& run : runs_of(kernel, panels_[i], keys)) {
+    const std::int64_t skipped = run.keys.begin - keys.begin;
+    const int run_count = static_cast<int>(run.keys.end - run.keys.begin);
+    if (kernel.pairs == nullptr)
+      kernel.weighted_sum_values(block.d_scores.floats + skipped * kernel.panel,
+                                 rows.floats + skipped * rows.stride, rows.stride, run_count, p.dim,
+                                 nullptr, run.first_lane, acc, false);
     else
-      kernel.weighted_sum_values(block.d_scores, key_chunk.floats, key_chunk.stride, count, p.dim,
-                                 nullptr, 0, d_query_ + i * size, false);
+      kernel.pairs->weighted_sum_values(block.d_score_pairs + skipped / 2 * kernel.panel,
+                                        block.keys.pairs + (from + skipped) / 2 * p.dim,
+                                        (run_count + 1) / 2, p.dim, nullptr, run.first_lane, acc,
+                                        false);
   }
 }
 
@@ -349,7 +311,7 @@ void HeadGradients::add_bias_columns(Block& block, const Panel& panel, Range key
   const BiasGradient& to = call_->d_bias;
   const std::int64_t from = keys.begin - block.index * block_keys_;
   for (std::int64_t k = 0; k < keys.end - keys.begin; ++k) {
-    const float* d_score = block.d_scores + k * static_cast<std::int64_t>(width_);
+    const float* d_score = block.d_scores.floats + k * static_cast<std::int64_t>(width_);
     if (to.strides[2] == 0) {
       double& sum = block.bias_columns[static_cast<std::size_t>(from + k)];
       for (int lane = 0; lane < panel.count; ++lane) sum += double{d_score[lane]};
@@ -367,7 +329,7 @@ void HeadGradients::add_bias_rows(const Block& block, std::size_t i, Range keys)
                  panels_[i].first;
   for (std::int64_t k = 0; k < keys.end - keys.begin; ++k)
     for (int lane = 0; lane < panels_[i].count; ++lane)
-      sums[lane] += double{block.d_scores[k * static_cast<std::int64_t>(width_) + lane]};
+      sums[lane] += double{block.d_scores.floats[k * static_cast<std::int64_t>(width_) + lane]};
 }
 
 void HeadGradients::finish(std::int64_t index) {
@@ -385,8 +347,8 @@ void HeadGradients::finish(std::int64_t index) {
                                 to.stride_in<float>());
     return;
   }
-  // copies of the query's rows, if there are any, are no longer needed
-  float* const rows = query_rows_ + i * width_ * static_cast<std::size_t>(query_stride_);
+  float* const rows =
+      thread_scratch(ScratchUse::rows).floats(width_ * static_cast<std::size_t>(query_stride_));
   call_->kernel.write_outputs(acc, factor.data(), panel.count, dim, rows, query_stride_);
   for (int lane = 0; lane < panel.count; ++lane)
     store_row(rows + lane * query_stride_, dim, to, b_, panel.head, panel.first + lane);

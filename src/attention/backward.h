@@ -10,7 +10,7 @@
 // Five products for each panel of queries and block of keys, while both tiles are in cache. Every number of a gradient is one
 // chain: of d_query over its keys in order, of d_key and d_value over their queries in order (head by head of the group). A
 // hidden pair adds fma(0, x, sum) = sum, or is left out where x is not finite. So neither blocks, panels nor threads show
-// in the bits.
+// in the bits. Where products multiply bfloat16 in pairs (backward_products.h), panels and blocks hold whole pairs.
 #pragma once
 
 #include <array>
@@ -19,6 +19,7 @@
 #include <memory>
 #include <vector>
 
+#include "attention/backward_products.h"
 #include "attention/chunk.h"
 #include "attention/panel.h"
 #include "attention/problem.h"
@@ -76,13 +77,13 @@ class HeadGradients {
   struct Lanes {
     LaneFloats shift;  // lse in log2 units
     LaneFloats delta;
-    const float *query = nullptr, *d_out = nullptr;  // rows, one every padded dim
-    bool query_finite = true, d_out_finite = true;
+    PanelRows query, d_out;
   };
   void run_panel(Block& block, std::size_t i, bool shared);
   void run_chunk(Block& block, std::size_t i, Range keys, bool shared);
   void add_bias_columns(Block& block, const Panel& panel, Range keys) const;
   void add_bias_rows(const Block& block, std::size_t i, Range keys);
+  void add_to_query(const Block& block, std::size_t i, Range keys, bool some_hidden);
   void take_turn(std::size_t i, std::int64_t block) const;
   void end_turn(std::size_t i);
   void give_up();
@@ -91,16 +92,14 @@ class HeadGradients {
   std::int64_t b_ = 0, kv_head_ = 0, group_ = 0, queries_ = 0, keys_ = 0;
   std::int64_t block_keys_ = kChunk;  // keys of a block: a multiple of kChunk
   std::size_t width_ = 0, panels_of_head_ = 0;
-  std::int64_t query_stride_ = 0, d_out_stride_ = 0;
+  std::int64_t query_stride_ = 0, d_out_stride_ = 0;  // padded dims
   std::vector<Panel> panels_;  // those of the group's first head, then the next one's
   std::vector<Lanes> lanes_;
   Scratch memory_;
-  float *packed_query_ = nullptr, *packed_d_out_ = nullptr;  // [panel][d][lane]
-  float* d_query_ = nullptr;                                 // [panel][d][lane]
-  float *query_rows_ = nullptr,
-        *d_out_rows_ = nullptr;    // [panel][query][d, padded], where they must be copied
-  std::vector<double> bias_rows_;  // [head][query] Σ_k d_score
-  std::unique_ptr<std::atomic<std::int32_t>[]> turns_;  // [panel] blocks that are done
+  float *query_rows_ = nullptr, *d_out_rows_ = nullptr;  // [panel] memory of PanelRows
+  float* d_query_ = nullptr;                             // [panel][d][lane]
+  std::vector<double> bias_rows_;                        // [head][query] Σ_k d_score
+  std::unique_ptr<std::atomic<std::int32_t>[]> turns_;   // [panel] blocks that are done
 };
 
 }  // namespace qkv

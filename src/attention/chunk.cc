@@ -83,7 +83,7 @@ float* Scratch::floats(std::size_t count) {
 }
 
 Scratch& thread_scratch(ScratchUse use) {
-  thread_local std::array<Scratch, 3> scratch;
+  thread_local std::array<Scratch, static_cast<std::size_t>(ScratchUse::count)> scratch;
   return scratch[static_cast<std::size_t>(use)];
 }
 

@@ -49,7 +49,7 @@ class Scratch {
 };
 
 // This thread's; each use has memory of its own.
-enum class ScratchUse { work, rows, strip };
+enum class ScratchUse { work, rows, strip, values, count };
 Scratch& thread_scratch(ScratchUse use = ScratchUse::work);
 
 }  // namespace qkv

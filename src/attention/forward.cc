@@ -15,30 +15,6 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr double kLn2 = 0.6931471805599453;
 constexpr float kLog2e = 1.4426950408889634f;
 
-// Running sums of one panel: maximum, sum and acc[d][lane].
-struct PanelSums {
-  LaneFloats max, sum, alpha, spread;
-  float* acc;
-  std::size_t acc_floats;
-  bool traced;
-  bool fresh;  // no keys yet: acc stands for zeros, whatever it holds
-
-  void clear() {
-    max.fill(-kInfinity);
-    sum.fill(0);
-    spread.fill(0);
-    fresh = true;
-  }
-  // For what does not begin with zeros by itself.
-  void fill_zeros() {
-    if (fresh) std::fill(acc, acc + acc_floats, 0.0f);
-    fresh = false;
-  }
-  kernels::SoftmaxState state() {
-    return {max.data(), sum.data(), alpha.data(), traced ? spread.data() : nullptr};
-  }
-};
-
 // The weights of one panel and chunk: floats, or where values come in pairs, pairs.
 struct Weights {
   const float* floats;
@@ -196,29 +172,84 @@ void write_panel(const RowBlock& block, const Panel& panel, const float* acc, co
 
 }  // namespace
 
+void PanelSums::clear() {
+  max.fill(-kInfinity);
+  sum.fill(0);
+  spread.fill(0);
+  fresh = true;
+}
+
+void PanelSums::fill_zeros() {
+  if (fresh) std::fill(acc, acc + acc_floats, 0.0f);
+  fresh = false;
+}
+
+void merge_sums(const kernels::Kernels& kernel, int dim, PanelSums& total, PanelSums& part) {
+  if (part.fresh) return;  // merging nothing changes no bit
+  total.fill_zeros();
+  kernel.merge_states(dim, total.state(), total.acc, part.state(), part.acc);
+}
+
+std::size_t stretch_scratch_floats(const kernels::Kernels& kernel, const Problem& p) {
+  return scores_floats(kernel) + key_scratch_floats(kernel, p) + value_scratch_floats(kernel, p);
+}
+
 std::size_t forward_scratch_floats(const kernels::Kernels& kernel, const Problem& p) {
   const auto acc = static_cast<std::size_t>(p.dim_v) * kRowBlock;
-  return 2 * acc + scores_floats(kernel) + key_scratch_floats(kernel, p) +
-         value_scratch_floats(kernel, p);
+  return 2 * acc + stretch_scratch_floats(kernel, p);
+}
+
+void add_stretch(const RowBlock& block, const Panel* panels, const float* packed, float* scratch,
+                 std::int64_t stretch, Range keys, const Strip* strips, PanelSums* sums) {
+  const kernels::Kernels& kernel = block.kernel;
+  const Problem& p = block.problem;
+  const int panel_count = block.panels();
+  const std::int64_t kv_head = p.kv_head(block.head);
+  const auto packed_size = static_cast<std::size_t>(p.dim) * static_cast<std::size_t>(kernel.panel);
+  float* const key_scratch = scratch + scores_floats(kernel);
+  float* const value_scratch = key_scratch + key_scratch_floats(kernel, p);
+  for (std::int64_t chunk = stretch; chunk < std::min(stretch + kStretch, keys.end);
+       chunk += kChunk) {
+    const Range seen = keys_of(panels, panel_count, chunk);
+    if (seen.begin >= seen.end) continue;
+    const KeyChunk key_chunk = load_keys(kernel, p, block.batch, kv_head, seen, key_scratch);
+    const ValueChunk value_chunk =
+        block.values != nullptr ? block.values->chunk(seen)
+                                : load_values(kernel, p, block.batch, kv_head, seen, value_scratch);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(panel_count); ++i) {
+      const Range here = panels[i].keys_in(chunk);
+      if (here.begin < here.end)
+        add_chunk(block, panels[i], packed + i * packed_size, key_chunk.part(here),
+                  value_chunk.part(here), scratch,
+                  strips == nullptr || strips[i].weights == nullptr ? nullptr : strips + i,
+                  sums[i]);
+    }
+  }
+}
+
+void finish_rows(const RowBlock& block, const Panel* panels, PanelSums* totals,
+                 const MutableRows& out, PanelResult* results) {
+  for (std::size_t i = 0; i < static_cast<std::size_t>(block.panels()); ++i) {
+    LaneFloats factor;
+    totals[i].fill_zeros();
+    finish(block.problem, panels[i], block.kernel.panel, totals[i], block.with_log, results[i],
+           factor);
+    write_panel(block, panels[i], totals[i].acc, factor.data(), out);
+  }
 }
 
 void forward_rows(const RowBlock& block, const Panel* panels, const float* packed, float* scratch,
                   const MutableRows& out, PanelResult* results, const Strip* strips) {
   const kernels::Kernels& kernel = block.kernel;
   const Problem& p = block.problem;
-  const int panel_count = block.panels();
-  const std::int64_t kv_head = p.kv_head(block.head);
-  const auto packed_size = static_cast<std::size_t>(p.dim) * static_cast<std::size_t>(kernel.panel);
+  const auto panel_count = static_cast<std::size_t>(block.panels());
   const auto acc_size = static_cast<std::size_t>(p.dim_v) * static_cast<std::size_t>(kernel.panel);
   constexpr std::size_t kMaxPanels = kRowBlock / 8;  // no panel is narrower than 8
   std::array<PanelSums, kMaxPanels> totals;
   std::array<PanelSums, kMaxPanels> parts;
-  float* const scores = scratch;
-  float* const key_scratch = scores + scores_floats(kernel);
-  float* const value_scratch = key_scratch + key_scratch_floats(kernel, p);
-  float* const acc = value_scratch + value_scratch_floats(kernel, p);
+  float* const acc = scratch + stretch_scratch_floats(kernel, p);
   Range keys = {p.keys, 0};
-  for (std::size_t i = 0; i < static_cast<std::size_t>(panel_count); ++i) {
+  for (std::size_t i = 0; i < panel_count; ++i) {
     totals[i].acc = acc + 2 * i * acc_size;
     parts[i].acc = acc + (2 * i + 1) * acc_size;
     totals[i].traced = parts[i].traced = strips != nullptr;
@@ -231,40 +262,14 @@ void forward_rows(const RowBlock& block, const Panel* panels, const float* packe
       true;  // goes straight into the totals: merging into nothing would copy the same bits
   for (std::int64_t stretch = keys.begin - keys.begin % kStretch; stretch < keys.end;
        stretch += kStretch) {
-    auto& sums = first_stretch ? totals : parts;
-    for (std::size_t i = 0; !first_stretch && i < static_cast<std::size_t>(panel_count); ++i)
-      parts[i].clear();
-    for (std::int64_t chunk = stretch; chunk < std::min(stretch + kStretch, keys.end);
-         chunk += kChunk) {
-      const Range seen = keys_of(panels, panel_count, chunk);
-      if (seen.begin >= seen.end) continue;
-      const KeyChunk key_chunk = load_keys(kernel, p, block.batch, kv_head, seen, key_scratch);
-      const ValueChunk value_chunk =
-          load_values(kernel, p, block.batch, kv_head, seen, value_scratch);
-      for (std::size_t i = 0; i < static_cast<std::size_t>(panel_count); ++i) {
-        const Range here = panels[i].keys_in(chunk);
-        if (here.begin < here.end)
-          add_chunk(block, panels[i], packed + i * packed_size, key_chunk.part(here),
-                    value_chunk.part(here), scores,
-                    strips == nullptr || strips[i].weights == nullptr ? nullptr : strips + i,
-                    sums[i]);
-      }
-    }
-    for (std::size_t i = 0; !first_stretch && i < static_cast<std::size_t>(panel_count); ++i) {
-      if (parts[i].fresh) continue;  // merging nothing changes no bit
-      totals[i].fill_zeros();
-      kernel.merge_states(p.dim_v, totals[i].state(), totals[i].acc, parts[i].state(),
-                          parts[i].acc);
-    }
+    for (std::size_t i = 0; !first_stretch && i < panel_count; ++i) parts[i].clear();
+    add_stretch(block, panels, packed, scratch, stretch, keys, strips,
+                (first_stretch ? totals : parts).data());
+    for (std::size_t i = 0; !first_stretch && i < panel_count; ++i)
+      merge_sums(kernel, p.dim_v, totals[i], parts[i]);
     first_stretch = false;
   }
-
-  for (std::size_t i = 0; i < static_cast<std::size_t>(panel_count); ++i) {
-    LaneFloats factor;
-    totals[i].fill_zeros();
-    finish(p, panels[i], kernel.panel, totals[i], block.with_log, results[i], factor);
-    write_panel(block, panels[i], totals[i].acc, factor.data(), out);
-  }
+  finish_rows(block, panels, totals.data(), out, results);
 }
 
 float lse_of(const PanelResult& result, int lane) {

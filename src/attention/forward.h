@@ -38,24 +38,50 @@ struct Strip {
   }
 };
 
-// Computes out for queries [first, first + count), count ≤ kRowBlock, of head h of batch entry b, and fills results[panel].
-// Panels are kernel.panel rows wide. `panels` and `packed` (panel after panel, dim × kernel.panel each) come ready.
+// Queries [first, first + count), count ≤ kRowBlock, of head h of batch entry b, in panels of kernel.panel rows.
 struct RowBlock {
   const kernels::Kernels& kernel;
   const Problem& problem;
   std::int64_t batch, head, first;
   int count;
-  bool with_log;  // whether log2_sum of the results is wanted
+  bool with_log;                         // whether log2_sum of the results is wanted
+  const PackedValues* values = nullptr;  // of the head; null: packed chunk by chunk
 
   int panels() const { return (count + kernel.panel - 1) / kernel.panel; }
 };
 
-// Floats of scratch memory that forward_rows needs.
-std::size_t forward_scratch_floats(const kernels::Kernels& kernel, const Problem& p);
+// Running sums of one panel: maximum, sum and acc[d][lane]; for a trace Σ weight·(score − max) too.
+struct PanelSums {
+  LaneFloats max, sum, alpha, spread;
+  float* acc;
+  std::size_t acc_floats;
+  bool traced;
+  bool fresh;  // no keys yet: acc stands for zeros, whatever it holds
 
-// With strips there is an entropy too, and strips[panel] is filled unless its weights are null.
+  void clear();
+  // For what does not begin with zeros by itself.
+  void fill_zeros();
+  kernels::SoftmaxState state() {
+    return {max.data(), sum.data(), alpha.data(), traced ? spread.data() : nullptr};
+  }
+};
+void merge_sums(const kernels::Kernels& kernel, int dim, PanelSums& total, PanelSums& part);
+
+// Floats of scratch memory that forward_rows needs, and add_stretch.
+std::size_t forward_scratch_floats(const kernels::Kernels& kernel, const Problem& p);
+std::size_t stretch_scratch_floats(const kernels::Kernels& kernel, const Problem& p);
+
+// Computes out for the rows of the block and fills results[panel]. `panels` and `packed` (panel after panel, dim × kernel.panel
+// each) come ready. With strips there is an entropy too, and strips[panel] is filled unless its weights are null.
+// It is add_stretch for every stretch, each into empty sums, their merging in order, and finish_rows.
 void forward_rows(const RowBlock& block, const Panel* panels, const float* packed, float* scratch,
                   const MutableRows& out, PanelResult* results, const Strip* strips = nullptr);
+
+// Adds the keys of `keys` that lie in [stretch, stretch + kStretch) to the sums of each panel.
+void add_stretch(const RowBlock& block, const Panel* panels, const float* packed, float* scratch,
+                 std::int64_t stretch, Range keys, const Strip* strips, PanelSums* sums);
+void finish_rows(const RowBlock& block, const Panel* panels, PanelSums* totals,
+                 const MutableRows& out, PanelResult* results);
 
 // Natural log-sum-exp of one lane.
 float lse_of(const PanelResult& result, int lane);

@@ -120,6 +120,42 @@ ValueChunk load_values(const kernels::Kernels& kernel, const Problem& p, std::in
   return chunk;
 }
 
+PackedValues::PackedValues(const kernels::Kernels& kernel, const Problem& p, std::int64_t b,
+                           std::int64_t kv_head, Range queries)
+    : dim_(p.dim_v), first_(0) {
+  constexpr std::int64_t kMostBytes = std::int64_t{4} << 20;
+  if (!values_in_pairs(kernel, p)) return;
+  Range keys = {p.keys_of(b), 0};
+  for (std::int64_t q = queries.begin; q < queries.end; ++q) {
+    const Range seen = p.visible(b, q);
+    if (seen.begin < seen.end)
+      keys = {std::min(keys.begin, seen.begin), std::max(keys.end, seen.end)};
+  }
+  constexpr std::int64_t kChunk = kernels::kMaxChunk;
+  first_ = keys.begin - keys.begin % kChunk;
+  const std::int64_t chunks = (keys.end - first_ + kChunk - 1) / kChunk;
+  const std::int64_t chunk_size = kChunk / 2 * dim_;
+  if (chunks <= 0 || chunks * chunk_size * 4 > kMostBytes) return;
+  // behind the last, what loading a chunk may need
+  float* const memory =
+      thread_scratch(ScratchUse::values)
+          .floats(static_cast<std::size_t>(chunks * chunk_size) + value_scratch_floats(kernel, p));
+  for (std::int64_t c = 0; c < chunks; ++c) {
+    const std::int64_t first = first_ + c * kChunk;
+    load_values(kernel, p, b, kv_head, {first, std::min(first + kChunk, p.keys_of(b))},
+                memory + c * chunk_size);
+  }
+  pairs_ = reinterpret_cast<const kernels::Pair*>(memory);
+}
+
+ValueChunk PackedValues::chunk(Range keys) const {
+  ValueChunk chunk;
+  chunk.range = keys;
+  chunk.dim = dim_;
+  chunk.pairs = pairs_ + (keys.begin - first_) / 2 * dim_;
+  return chunk;
+}
+
 bool is_finite(const kernels::Kernels& kernel, const ValueChunk& values) {
   const int count = static_cast<int>(values.range.end - values.range.begin);
   if (values.pairs != nullptr)  // two rows of bfloat16 lie interleaved in one of pairs

@@ -52,6 +52,22 @@ KeyChunk load_keys(const kernels::Kernels& kernel, const Problem& p, std::int64_
 ValueChunk load_values(const kernels::Kernels& kernel, const Problem& p, std::int64_t b,
                        std::int64_t kv_head, Range keys, float* scratch);
 
+// Values of one head in pairs, those that queries [begin, end) see, packed once for many row blocks. They lie in this thread's memory
+// until the next ones. Empty where values are no pairs, or are too many to be kept.
+class PackedValues {
+ public:
+  PackedValues(const kernels::Kernels& kernel, const Problem& p, std::int64_t b,
+               std::int64_t kv_head, Range queries);
+  bool empty() const { return pairs_ == nullptr; }
+  // Keys of one chunk.
+  ValueChunk chunk(Range keys) const;
+
+ private:
+  int dim_;
+  std::int64_t first_;  // a multiple of kMaxChunk
+  const kernels::Pair* pairs_ = nullptr;
+};
+
 // Whether no value, nor scale, is Inf or NaN.
 bool is_finite(const kernels::Kernels& kernel, const ValueChunk& values);
 

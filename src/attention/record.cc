@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <iterator>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -19,21 +20,22 @@ constexpr std::int64_t kMaxGroups =
     8;  // enough for the threads of one head to share its received mass
 
 constexpr std::int64_t kGroup = kernels::kKeyGroup;
+static_assert(kAlign % kGroup == 0);
 // Above it the largest weights are sought one by one.
 constexpr int kMaxSlots = 16;
 
 int slots_for(int top) { return top <= 4 ? 4 : top <= 8 ? 8 : kMaxSlots; }
 
-// What the strip of a panel holds: whole groups, from the first key that is looked at.
-Range strip_keys(const Panel& panel) {
-  if (panel.outer.begin >= panel.outer.end) return {0, 0};
-  return {panel.outer.begin - panel.outer.begin % kAlign, panel.outer.end};
-}
-static_assert(kAlign % kGroup == 0);
-
 std::int64_t groups_of(Range keys) { return (keys.end - keys.begin + kGroup - 1) / kGroup; }
-std::int64_t chunks_of(Range keys) {
-  return keys.begin == keys.end ? 0 : (keys.end - 1) / kChunk - keys.begin / kChunk + 1;
+// In a fixed order: eight chains, as one would wait for each addition.
+double sum_of(const float* numbers, std::int64_t count) {
+  std::array<double, kGroup> sums{};
+  std::int64_t i = 0;
+  for (; i + kGroup <= count; i += kGroup)
+    for (std::int64_t j = 0; j < kGroup; ++j)
+      sums[static_cast<std::size_t>(j)] += static_cast<double>(numbers[i + j]);
+  for (; i < count; ++i) sums[0] += static_cast<double>(numbers[i]);
+  return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
 }
 
 std::int64_t blocks_of(std::int64_t tokens, std::int64_t block) {
@@ -41,6 +43,34 @@ std::int64_t blocks_of(std::int64_t tokens, std::int64_t block) {
 }
 
 }  // namespace
+
+Range strip_keys(const Panel& panel) {
+  if (panel.outer.begin >= panel.outer.end) return {0, 0};
+  return {panel.outer.begin - panel.outer.begin % kAlign, panel.outer.end};
+}
+
+std::int64_t chunks_of(Range keys) {
+  return keys.begin == keys.end ? 0 : (keys.end - 1) / kChunk - keys.begin / kChunk + 1;
+}
+
+void chunk_factors(const kernels::Kernels& kernel, const PanelResult& result, std::int64_t chunks,
+                   const float* max, float* factor) {
+  kernel.normalise(max, static_cast<int>(chunks), result.shift.data(), result.factor.data(),
+                   factor);
+}
+
+void TopLists::offer(int lane, float weight, std::int32_t key) const {
+  float* const best = weights + static_cast<std::size_t>(lane) * top;
+  std::int32_t* const best_keys = keys + static_cast<std::size_t>(lane) * top;
+  if (!(weight > best[top - 1])) return;  // unused places weigh 0
+  std::size_t place = top - 1;
+  for (; place > 0 && weight > best[place - 1]; --place) {
+    best[place] = best[place - 1];
+    best_keys[place] = best_keys[place - 1];
+  }
+  best[place] = weight;
+  best_keys[place] = key;
+}
 
 TraceCut::TraceCut(const Problem& p, const TraceOptions& options, std::int64_t b) {
   // a unit holds whole blocks of the map, so that no two tasks add to the same one
@@ -59,7 +89,6 @@ TraceRecorder::TraceRecorder(const Problem& p, const TraceOptions& options, Trac
   const auto rows = static_cast<std::size_t>(p.row_count());
   const auto top = static_cast<std::size_t>(options.top);
   const auto keys = static_cast<std::size_t>(p.column_count());
-  trace = Trace{};
   trace.batch = p.batch;
   trace.heads = p.heads;
   trace.queries = p.queries;
@@ -72,32 +101,44 @@ TraceRecorder::TraceRecorder(const Problem& p, const TraceOptions& options, Trac
   trace.remainder.assign(rows, 0);
   trace.top_keys.assign(rows * top, -1);
   trace.top_weights.assign(rows * top, 0);
-  if (options.received) {
-    trace.received.assign(keys, 0);
-    trace.visible.assign(keys, 0);
-    group_received_.resize(static_cast<std::size_t>(p.batch * p.heads * kMaxGroups));
-    group_visible_.resize(group_received_.size());
-  }
+  trace.received.assign(options.received ? keys : 0, 0);
+  trace.visible.assign(options.received ? keys : 0, 0);
+  if (options.received) waiting_.resize(static_cast<std::size_t>(p.batch * p.heads));
   if (options.block > 0) {
     query_blocks_ = blocks_of(p.queries, options.block);
     key_blocks_ = blocks_of(p.keys, options.block);
-    const auto blocks = static_cast<std::size_t>(p.batch * p.heads * query_blocks_ * key_blocks_);
-    trace.block_mass.assign(blocks, 0);
-    trace.block_max.assign(blocks, 0);
   }
+  const auto blocks = static_cast<std::size_t>(p.batch * p.heads * query_blocks_ * key_blocks_);
+  trace.block_mass.assign(blocks, 0);
+  trace.block_max.assign(blocks, 0);
+}
+
+TraceRecorder::Sums TraceRecorder::begin_group(std::int64_t b) {
+  Sums sums;
+  if (!options_.received) return sums;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!spare_.empty()) {
+      sums = std::move(spare_.back());
+      spare_.pop_back();
+    }
+  }
+  sums.received.assign(static_cast<std::size_t>(p_.keys_of(b)), 0);
+  sums.visible.assign(static_cast<std::size_t>(p_.keys_of(b)) + 1, 0);
+  return sums;
 }
 
 void TraceRecorder::begin_unit(std::int64_t b, std::int64_t first_query, Sums& sums) const {
-  if (options_.received && sums.received.empty()) {
-    sums.received.assign(static_cast<std::size_t>(p_.keys_of(b)), 0);
-    sums.visible.assign(static_cast<std::size_t>(p_.keys_of(b)) + 1, 0);
-  }
-  if (options_.block > 0) {
-    sums.first_query_block = first_query / options_.block;
-    const std::int64_t blocks =
-        blocks_of(std::min(cut(b).unit, p_.queries_of(b) - first_query), options_.block);
-    sums.block_mass.assign(static_cast<std::size_t>(blocks * key_blocks_), 0);
-  }
+  if (options_.block == 0) return;
+  sums.first_query_block = first_query / options_.block;
+  const std::int64_t blocks =
+      blocks_of(std::min(cut(b).unit, p_.queries_of(b) - first_query), options_.block);
+  sums.block_mass.assign(static_cast<std::size_t>(blocks * key_blocks_), 0);
+}
+
+std::int64_t TraceRecorder::strip_floats(std::int64_t keys, int width) {
+  const std::int64_t groups = groups_of({0, keys});
+  return groups * kGroup * width + groups * (width + kGroup);
 }
 
 void TraceRecorder::make_strips(const RowBlock& block, const Panel* panels, Strips& strips) const {
@@ -132,34 +173,35 @@ void TraceRecorder::add_rows(const RowBlock& block, const Panel* panels, const P
                     strip_keys(panels[i]),
                     strips.largest,
                     strips.mass};
-    if (w.keys.begin < w.keys.end && reads_weights()) {
-      finish_weights(w);
-      weigh(w, strips.largest, strips.mass);
-      if (options_.received) {
-        for (std::int64_t k = w.keys.begin; k < w.keys.end; ++k)
-          sums.received[static_cast<std::size_t>(k)] +=
-              static_cast<double>(w.mass[k - w.keys.begin]);
-        add_visible(panels[i], sums);
-      }
-      if (options_.block > 0) add_blocks(w, sums);
-      if (options_.top > kMaxSlots)
-        insert_top(w);
-      else if (options_.top > 0)
-        find_top(w);
+    if (reads_weights()) {
+      chunk_factors(w.kernel, w.result, chunks_of(w.keys), w.strip.max, w.strip.max);
+      add_keys(w, sums, top_of(panels[i]));
     }
-    end_rows(panels[i], results[i]);
+    end_rows(panels[i], results[i], sums);
   }
 }
 
-// Turns each chunk's maximum into its factor, 2^(max − shift) / Σ 2^(score − shift), and makes the strip safe to multiply by
-// it: lanes without a row weigh 0; of a row that met a NaN all weights are NaN, but hidden keys weigh 0 even there.
-void TraceRecorder::finish_weights(const Weighed& w) const {
+void TraceRecorder::add_keys(const Weighed& w, Sums& sums, const TopLists& top) const {
+  if (w.keys.begin >= w.keys.end) return;
+  make_safe(w);
+  weigh(w);
+  if (options_.received)
+    for (std::int64_t k = w.keys.begin; k < w.keys.end; ++k)
+      sums.received[static_cast<std::size_t>(k)] += static_cast<double>(w.mass[k - w.keys.begin]);
+  if (options_.block > 0) add_blocks(w, sums);
+  if (options_.top > kMaxSlots)
+    insert_top(w, top);
+  else if (options_.top > 0)
+    find_top(w, top);
+}
+
+// Makes the strip safe to be multiplied by its factors: lanes without a row weigh 0; of a row that met a NaN all weights are
+// NaN, but hidden keys weigh 0 even there.
+void TraceRecorder::make_safe(const Weighed& w) const {
   const int width = w.kernel.panel;
   const Panel& panel = w.panel;
-  float* const factor = w.strip.max;
+  float* const factor = w.strip.max_at(w.keys.begin, width);
   const std::int64_t chunks = chunks_of(w.keys);
-  w.kernel.normalise(factor, static_cast<int>(chunks), w.result.shift.data(),
-                     w.result.factor.data(), factor);
   std::fill(w.strip.at(w.keys.end, width),
             w.strip.at(w.keys.begin + groups_of(w.keys) * kGroup, width), 0.0f);
   for (int lane = 0; lane < width; ++lane) {
@@ -174,14 +216,16 @@ void TraceRecorder::finish_weights(const Weighed& w) const {
   }
 }
 
-void TraceRecorder::weigh(const Weighed& w, float* largest, float* mass) const {
+// From the last chunk back: the first ones may have left the second cache, and would drive the others out.
+void TraceRecorder::weigh(const Weighed& w) const {
   const int width = w.kernel.panel;
-  const std::int64_t end = w.keys.begin + groups_of(w.keys) * kGroup;
-  for (std::int64_t k = w.keys.begin, next = 0; k < end; k = next) {
-    next = std::min(k - k % kChunk + kChunk, end);
+  std::int64_t end = w.keys.begin + groups_of(w.keys) * kGroup;
+  while (end > w.keys.begin) {
+    const std::int64_t k = std::max((end - 1) / kChunk * kChunk, w.keys.begin);
     const std::int64_t at = k - w.keys.begin;
-    w.kernel.weigh_keys(w.strip.at(k, width), static_cast<int>(next - k), w.strip.max_at(k, width),
-                        largest + at / kGroup * width, mass + at);
+    w.kernel.weigh_keys(w.strip.at(k, width), static_cast<int>(end - k), w.strip.max_at(k, width),
+                        w.largest + at / kGroup * width, w.mass + at);
+    end = k;
   }
 }
 
@@ -218,9 +262,7 @@ void TraceRecorder::add_blocks(const Weighed& w, Sums& sums) const {
   float* const largest = block_max_of(w.panel, query_block);
   for (std::int64_t k = w.keys.begin, next = 0; k < w.keys.end; k = next) {
     next = std::min(k - k % block + block, w.keys.end);
-    double sum = 0;
-    for (std::int64_t i = k; i < next; ++i) sum += static_cast<double>(w.mass[i - w.keys.begin]);
-    mass[k / block] += sum;
+    mass[k / block] += sum_of(w.mass + (k - w.keys.begin), next - k);
     const std::int64_t group = (k - w.keys.begin) / kGroup;
     const std::int64_t numbers = (groups_of({w.keys.begin, next}) - group) * width;
     largest[k / block] = std::max(
@@ -243,71 +285,64 @@ void TraceRecorder::add_blocks_one_by_one(const Weighed& w, Sums& sums) const {
     }
 }
 
-void TraceRecorder::find_top(const Weighed& w) const {
+TopLists TraceRecorder::top_of(const Panel& panel) const {
+  const auto top = static_cast<std::size_t>(options_.top);
+  return {top, trace_.top_weights.data() + row_index(panel, 0) * top,
+          trace_.top_keys.data() + row_index(panel, 0) * top};
+}
+
+void TraceRecorder::find_top(const Weighed& w, const TopLists& top) const {
   constexpr std::size_t kList = std::size_t{kMaxSlots} * kernels::kMaxPanel;
   std::array<float, kList> weights;
   std::array<std::int32_t, kList> keys;
-  const int slots = slots_for(options_.top);
-  const auto top = static_cast<std::size_t>(options_.top);
-  w.kernel.best_keys(w.strip.weights, w.strip.max, static_cast<int>(w.strip.first % kChunk),
-                     w.largest, static_cast<int>(groups_of(w.keys)), slots, weights.data(),
+  const int width = w.kernel.panel;
+  w.kernel.best_keys(w.strip.at(w.keys.begin, width), w.strip.max_at(w.keys.begin, width),
+                     static_cast<int>(w.keys.begin % kChunk), w.largest,
+                     static_cast<int>(groups_of(w.keys)), slots_for(options_.top), weights.data(),
                      keys.data());
   for (int lane = 0; lane < w.panel.count; ++lane) {
-    const std::size_t row = row_index(w.panel, lane);
-    for (std::size_t t = 0; t < top; ++t) {
-      const auto i = t * static_cast<std::size_t>(w.kernel.panel) + static_cast<std::size_t>(lane);
-      if (keys[i] < 0) {
-        list_weightless(w, lane);
-        break;
+    const std::size_t row = static_cast<std::size_t>(lane) * top.top;
+    const bool first = top.keys[row] < 0;  // a list that is empty takes this one as it is
+    for (std::size_t t = 0; t < top.top; ++t) {
+      const std::size_t i = t * static_cast<std::size_t>(width) + static_cast<std::size_t>(lane);
+      if (keys[i] < 0) break;
+      const auto key = static_cast<std::int32_t>(w.keys.begin) + keys[i];
+      if (!first) {
+        top.offer(lane, weights[i], key);
+        continue;
       }
-      trace_.top_weights[row * top + t] = weights[i];
-      trace_.top_keys[row * top + t] = static_cast<std::int32_t>(w.strip.first) + keys[i];
+      top.weights[row + t] = weights[i];
+      top.keys[row + t] = key;
     }
   }
 }
 
-// Insertion into each row's sorted list, chunk by chunk so that the lanes share cache lines. Keys come in rising order and
-// equal weights stay behind, so ties go to the lower index.
-void TraceRecorder::insert_top(const Weighed& w) const {
-  const auto top = static_cast<std::size_t>(options_.top);
+// Chunk by chunk, so that the lanes share cache lines.
+void TraceRecorder::insert_top(const Weighed& w, const TopLists& top) const {
   for (std::int64_t chunk = w.keys.begin, next = 0; chunk < w.keys.end; chunk = next) {
     next = std::min(chunk - chunk % kChunk + kChunk, w.keys.end);
-    for (int lane = 0; lane < w.panel.count; ++lane) {
-      float* best = trace_.top_weights.data() + row_index(w.panel, lane) * top;
-      std::int32_t* best_keys = trace_.top_keys.data() + row_index(w.panel, lane) * top;
-      for (std::int64_t k = chunk; k < next; ++k) {
-        const float weight = w.weight(k, lane);
-        if (!(weight > best[top - 1])) continue;  // unused places weigh 0
-        std::size_t place = top - 1;
-        for (; place > 0 && weight > best[place - 1]; --place) {
-          best[place] = best[place - 1];
-          best_keys[place] = best_keys[place - 1];
-        }
-        best[place] = weight;
-        best_keys[place] = static_cast<std::int32_t>(k);
-      }
-    }
+    for (int lane = 0; lane < w.panel.count; ++lane)
+      for (std::int64_t k = chunk; k < next; ++k)
+        top.offer(lane, w.weight(k, lane), static_cast<std::int32_t>(k));
   }
-  for (int lane = 0; lane < w.panel.count; ++lane)
-    if (trace_.top_keys[row_index(w.panel, lane) * top + top - 1] < 0) list_weightless(w, lane);
 }
 
-// Fills what is free of a row's list with keys that are visible and weigh 0.
-void TraceRecorder::list_weightless(const Weighed& w, int lane) const {
+// Fills what is free of a row's list, where all keys that weigh anything stand, with visible keys that weigh 0.
+void TraceRecorder::list_weightless(const Panel& panel, int lane) const {
+  const auto top = static_cast<std::size_t>(options_.top);
+  std::int32_t* const keys = trace_.top_keys.data() + row_index(panel, lane) * top;
+  std::int32_t* next = std::find(keys, keys + top, -1);
+  const std::vector<std::int32_t> heavy(keys, next);
   const auto i = static_cast<std::size_t>(lane);
-  if (!(w.result.factor[i] > 0)) return;  // nothing visible, or NaN
-  const auto top = static_cast<std::size_t>(options_.top);
-  std::int32_t* keys = trace_.top_keys.data() + row_index(w.panel, lane) * top;
-  std::size_t next = 0;
-  while (next < top && keys[next] >= 0) ++next;
-  for (std::int64_t k = w.panel.begin[i]; k < w.panel.end[i] && next < top; ++k)
-    if (w.weight(k, lane) == 0 &&
-        (by_ranges_ || !p_.hidden(w.panel.batch, w.panel.head, w.panel.first + lane, k)))
-      keys[next++] = static_cast<std::int32_t>(k);
+  for (std::int32_t k = panel.begin[i]; k < panel.end[i] && next < keys + top; ++k)
+    if ((by_ranges_ || !p_.hidden(panel.batch, panel.head, panel.first + lane, k)) &&
+        std::find(heavy.begin(), heavy.end(), k) == heavy.end())
+      *next++ = k;
 }
 
-void TraceRecorder::end_rows(const Panel& panel, const PanelResult& result) const {
+void TraceRecorder::end_rows(const Panel& panel, const PanelResult& result, Sums& sums) const {
   const auto top = static_cast<std::size_t>(options_.top);
+  if (options_.received && panel.outer.begin < panel.outer.end) add_visible(panel, sums);
   for (int lane = 0; lane < panel.count; ++lane) {
     const auto i = static_cast<std::size_t>(lane);
     const std::size_t row = row_index(panel, lane);
@@ -321,6 +356,9 @@ void TraceRecorder::end_rows(const Panel& panel, const PanelResult& result) cons
       rest -= static_cast<double>(trace_.top_weights[row * top + t]);
     trace_.remainder[row] = std::isnan(nats) ? std::numeric_limits<float>::quiet_NaN()
                                              : static_cast<float>(std::max(rest, 0.0));
+    const bool poisoned = std::isnan(result.factor[i]);
+    if (top > 0 && !poisoned && trace_.top_keys[row * top + top - 1] < 0)
+      list_weightless(panel, lane);
   }
 }
 
@@ -331,34 +369,29 @@ void TraceRecorder::end_unit(std::int64_t b, std::int64_t h, Sums& sums) const {
     mass[i] = static_cast<float>(sums.block_mass[i]);
 }
 
-std::size_t TraceRecorder::group_index(std::int64_t b, std::int64_t h, std::int64_t group) const {
-  return static_cast<std::size_t>((b * p_.heads + h) * kMaxGroups + group);
-}
-
-void TraceRecorder::end_group(std::int64_t b, std::int64_t h, std::int64_t group, Sums& sums) {
+void TraceRecorder::end_group(std::int64_t b, std::int64_t h, std::int64_t group, Sums sums) {
   if (!options_.received) return;
   if (by_ranges_) std::partial_sum(sums.visible.begin(), sums.visible.end(), sums.visible.begin());
-  group_received_[group_index(b, h, group)] = std::move(sums.received);
-  group_visible_[group_index(b, h, group)] = std::move(sums.visible);
-}
-
-void TraceRecorder::finish() {
-  if (!options_.received) return;
-  for (std::int64_t b = 0; b < p_.batch; ++b) {
-    const auto keys = static_cast<std::size_t>(p_.keys_of(b));
-    for (std::int64_t h = 0; h < p_.heads && cut(b).groups > 0; ++h) {
-      const auto column = static_cast<std::size_t>(p_.column_index(b, h, 0));
-      std::vector<double> mass = std::move(group_received_[group_index(b, h, 0)]);
-      for (std::int64_t g = 0; g < cut(b).groups; ++g) {
-        const std::vector<double>& more = group_received_[group_index(b, h, g)];
-        const std::vector<std::int32_t>& seen = group_visible_[group_index(b, h, g)];
-        for (std::size_t k = 0; k < keys; ++k) trace_.visible[column + k] += seen[k];
-        for (std::size_t k = 0; g > 0 && k < keys; ++k) mass[k] += more[k];
-      }
-      for (std::size_t k = 0; k < keys; ++k)
-        trace_.received[column + k] = static_cast<float>(mass[k]);
-    }
+  const auto groups = static_cast<std::size_t>(cut(b).groups);
+  std::vector<Sums> all;
+  {
+    const std::lock_guard lock(mutex_);
+    Head& head = waiting_[static_cast<std::size_t>(b * p_.heads + h)];
+    head.groups.resize(groups);
+    head.groups[static_cast<std::size_t>(group)] = std::move(sums);
+    if (++head.done < groups) return;
+    all = std::move(head.groups);
   }
+  const auto column = static_cast<std::size_t>(p_.column_index(b, h, 0));
+  std::vector<double>& mass = all.front().received;
+  for (std::size_t g = 0; g < groups; ++g) {
+    for (std::size_t k = 0; k < mass.size(); ++k) trace_.visible[column + k] += all[g].visible[k];
+    for (std::size_t k = 0; g > 0 && k < mass.size(); ++k) mass[k] += all[g].received[k];
+  }
+  for (std::size_t k = 0; k < mass.size(); ++k)
+    trace_.received[column + k] = static_cast<float>(mass[k]);
+  const std::lock_guard lock(mutex_);
+  std::move(all.begin(), all.end(), std::back_inserter(spare_));
 }
 
 }  // namespace qkv

@@ -1,9 +1,11 @@
 // Fills a Trace, row block by row block, right after the block's forward pass, from the weights that the pass kept (Strip,
-// in forward.h) while they are in cache.
+// in forward.h) while they are in cache, or that it makes again (long_rows.h).
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <vector>
 
 #include "attention/forward.h"
@@ -23,6 +25,23 @@ struct TraceCut {
   Range units_of(std::int64_t g) const { return {g * units / groups, (g + 1) * units / groups}; }
 };
 
+// The keys of a panel's strip, from a multiple of kAlign on, and how many chunks they lie in.
+Range strip_keys(const Panel& panel);
+std::int64_t chunks_of(Range keys);
+// The maxima of chunks become what the chunks' weights must be multiplied by: 2^(max − shift) / Σ 2^(score − shift).
+void chunk_factors(const kernels::Kernels& kernel, const PanelResult& result, std::int64_t chunks,
+                   const float* max, float* factor);
+
+// The largest weights of a panel's rows so far, [lane][top], largest first, unused places 0 and −1.
+struct TopLists {
+  std::size_t top;
+  float* weights;
+  std::int32_t* keys;
+
+  // Keys come in rising order and equal weights stay behind, so ties go to the lower index.
+  void offer(int lane, float weight, std::int32_t key) const;
+};
+
 class TraceRecorder {
  public:
   // Sizes the trace's arrays and fills in what a row without visible keys has.
@@ -38,52 +57,66 @@ class TraceRecorder {
     std::vector<double> block_mass;  // [query blocks of a unit, key blocks]
     std::int64_t first_query_block = 0;
   };
+  Sums begin_group(std::int64_t b);
   void begin_unit(std::int64_t b, std::int64_t first_query, Sums& sums) const;
-  // Memory of this thread for a block's weights, and for what is read off one panel's.
-  struct Strips {
-    std::array<Strip, kRowBlock / 8> strips;
-    float* largest = nullptr;  // [groups of keys][lane]
-    float* mass = nullptr;     // [keys]
-  };
-  void make_strips(const RowBlock& block, const Panel* panels, Strips& strips) const;
-  void add_rows(const RowBlock& block, const Panel* panels, const PanelResult* results,
-                const Strips& strips, Sums& sums) const;
-  void end_unit(std::int64_t b, std::int64_t h, Sums& sums) const;
-  void end_group(std::int64_t b, std::int64_t h, std::int64_t group, Sums& sums);
-  // Adds up the groups, in order.
-  void finish();
+  // Log-sum-exp, maximum and entropy alone need no weights.
+  bool reads_weights() const { return options_.top > 0 || options_.received || options_.block > 0; }
+  bool reads_only_top() const { return !options_.received && options_.block == 0; }
+  const TraceOptions& options() const { return options_; }
 
- private:
-  // A panel with its finished weights: p(lane, k) = strip.max_at(k)[lane]·strip.at(k)[lane].
+  // Weights of a panel's rows for some of the keys: p(lane, k) = strip.max_at(k)[lane]·strip.at(k)[lane], where the strip's
+  // maxima have been turned into factors.
   struct Weighed {
     const kernels::Kernels& kernel;
     const Panel& panel;
     const PanelResult& result;
-    const Strip& strip;
-    Range keys;  // those of the strip; the last group of keys is filled up with zeros
-    const float *largest, *mass;
+    Strip strip;
+    Range keys;      // from a multiple of kAlign on; the last group of keys is filled up with zeros
+    float* largest;  // memory for [groups of keys][lane]
+    float* mass;     // memory for [keys], in whole groups
 
     float weight(std::int64_t k, int lane) const {
       return strip.max_at(k, kernel.panel)[lane] * strip.at(k, kernel.panel)[lane];
     }
   };
-  // Log-sum-exp, maximum and entropy alone need none of them.
-  bool reads_weights() const { return options_.top > 0 || options_.received || options_.block > 0; }
-  void finish_weights(const Weighed& w) const;
-  void weigh(const Weighed& w, float* largest, float* mass) const;
+  // Floats of a strip of at most so many keys, without its maxima, and of what is read off it.
+  static std::int64_t strip_floats(std::int64_t keys, int width);
+
+  // Memory of this thread for a block's weights.
+  struct Strips {
+    std::array<Strip, kRowBlock / 8> strips;
+    float* largest = nullptr;
+    float* mass = nullptr;
+  };
+  void make_strips(const RowBlock& block, const Panel* panels, Strips& strips) const;
+  // For each panel: its maxima become factors, then add_keys and end_rows.
+  void add_rows(const RowBlock& block, const Panel* panels, const PanelResult* results,
+                const Strips& strips, Sums& sums) const;
+  // What these keys tell goes into the sums, the block map and `top`. Threads may share the sums if no two of them add keys of
+  // one block.
+  void add_keys(const Weighed& w, Sums& sums, const TopLists& top) const;
+  // After all keys of the panel.
+  void end_rows(const Panel& panel, const PanelResult& result, Sums& sums) const;
+  // The rows' own lists.
+  TopLists top_of(const Panel& panel) const;
+  void end_unit(std::int64_t b, std::int64_t h, Sums& sums) const;
+  // The last of a head's groups adds them all up, in order.
+  void end_group(std::int64_t b, std::int64_t h, std::int64_t group, Sums sums);
+
+ private:
+  void make_safe(const Weighed& w) const;
+  void weigh(const Weighed& w) const;
   void add_visible(const Panel& panel, Sums& sums) const;
   void add_blocks(const Weighed& w, Sums& sums) const;
   void add_blocks_one_by_one(const Weighed& w, Sums& sums) const;
-  void find_top(const Weighed& w) const;
-  void insert_top(const Weighed& w) const;
-  void list_weightless(const Weighed& w, int lane) const;
-  void end_rows(const Panel& panel, const PanelResult& result) const;
+  void find_top(const Weighed& w, const TopLists& top) const;
+  void insert_top(const Weighed& w, const TopLists& top) const;
+  void list_weightless(const Panel& panel, int lane) const;
 
   float* block_max_of(const Panel& panel, std::int64_t query_block) const {
     return trace_.block_max.data() +
            ((panel.batch * p_.heads + panel.head) * query_blocks_ + query_block) * key_blocks_;
   }
-  std::size_t group_index(std::int64_t b, std::int64_t h, std::int64_t group) const;
   std::size_t row_index(const Panel& panel, int lane) const {
     return static_cast<std::size_t>(p_.row_index(panel.batch, panel.head, panel.first + lane));
   }
@@ -94,8 +127,15 @@ class TraceRecorder {
   bool by_ranges_;              // neither mask nor bias hides a key
   std::vector<TraceCut> cuts_;  // [B]
   std::int64_t query_blocks_ = 0, key_blocks_ = 0;
-  std::vector<std::vector<double>> group_received_;  // [B·H·kMaxGroups][keys of b]
-  std::vector<std::vector<std::int32_t>> group_visible_;
+
+  // Groups that wait for the others of their head, and memory of those that are done.
+  struct Head {
+    std::vector<Sums> groups;
+    std::size_t done = 0;
+  };
+  std::mutex mutex_;
+  std::vector<Head> waiting_;  // [B·H]
+  std::vector<Sums> spare_;
 };
 
 }  // namespace qkv

@@ -49,6 +49,21 @@ struct PairKernels {
                                       int dim, const float* alpha, float* acc,
                                       const LaneBits* hidden);
 
+  // The backward pass. halves[k][lane] = tile[k][lane] rounded to nearest even: its neighbours are pairs of queries.
+  void (*narrow)(const float* tile, int key_count, std::uint16_t* halves);
+
+  // softmax_gradients of kernels.h and what the products read of its results: weights and d_scores by narrow, d_score_pairs by
+  // pack_weights. The same bits, without the floats.
+  void (*softmax_gradients)(const float* scores, const float* d_weights, int key_count,
+                            const float* shift, const float* delta, std::uint16_t* weights,
+                            std::uint16_t* d_scores, Pair* d_score_pairs);
+
+  // acc[k][d] += Σ_i weights[k][i] · rows[i/2][d] for lanes i < 2·pair_count, a chain of dot() from i = 0: what a key receives from
+  // the queries of a panel. dim is a multiple of kDimStep.
+  void (*weighted_sum_queries)(const std::uint16_t* weights, int key_count, const Pair* rows,
+                               std::int64_t row_stride, int pair_count, int dim, float* acc,
+                               std::int64_t acc_stride);
+
   // Whether no element of the rows is Inf or NaN.
   bool (*all_finite)(const std::uint16_t* rows, std::int64_t row_stride, int row_count, int dim);
 };

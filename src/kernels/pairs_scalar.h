@@ -88,4 +88,21 @@ inline void weighted_sum_pairs(int panel, const Pair* weights, const Pair* value
     }
 }
 
+inline void narrow(int panel, const float* tile, int key_count, std::uint16_t* halves) {
+  for (int i = 0; i < key_count * panel; ++i) halves[i] = rounded_weight(tile[i]);
+}
+
+// acc[k][d] += Σ_i weights[k][i] · rows[i/2][d]
+inline void weighted_sum_queries_pairs(int panel, const std::uint16_t* weights, int key_count,
+                                       const Pair* rows, std::int64_t row_stride, int pair_count,
+                                       int dim, float* acc, std::int64_t acc_stride) {
+  for (int k = 0; k < key_count; ++k)
+    for (int d = 0; d < dim; ++d) {
+      float& sum = acc[k * acc_stride + d];
+      for (int j = 0; j < pair_count; ++j)
+        sum = dot(sum, pair_of(weights[k * panel + 2 * j], weights[k * panel + 2 * j + 1]),
+                  rows[j * row_stride + d]);
+    }
+}
+
 }  // namespace qkv::kernels::scalar

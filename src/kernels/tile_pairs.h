@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/pairs.h"
+#include "kernels/tile_pairs_backward.h"
 #include "kernels/tile_panel.h"
 #include "kernels/tile_softmax.h"
 #include "kernels/vec_math.h"
@@ -214,6 +215,9 @@ constexpr PairKernels pair_table() {
           .pack_values = pack_values,
           .weighted_sum_values = weighted_sum_pairs,
           .weighted_sum_visible_values = weighted_sum_visible_pairs,
+          .narrow = narrow,
+          .softmax_gradients = softmax_gradients_pairs,
+          .weighted_sum_queries = weighted_sum_queries_pairs,
           .all_finite = all_finite_pairs};
 }
 

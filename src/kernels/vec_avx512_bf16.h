@@ -40,6 +40,10 @@ inline PairVec round_to_pairs(Vec even, Vec odd) {
                                          8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   return _mm512_permutexvar_epi16(order, halves);
 }
+// Two vectors of neighbours, rounded the same way.
+inline void store_rounded(std::uint16_t* p, Vec first, Vec second) {
+  _mm512_storeu_si512(p, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+}
 // first[i], second[i] for 2·kLanes neighbours i: lower half and upper half of the pairs.
 inline void interleave(PairVec first, PairVec second, PairVec& lower, PairVec& upper) {
   const __m512i a = _mm512_unpacklo_epi16(first, second);

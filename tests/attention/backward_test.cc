@@ -129,6 +129,7 @@ TEST(BackwardSlow, TableOfErrors) {
     Sizes sizes;
     const char* name;
     std::function<void(Case&)> set;
+    DType type = DType::f32;
   };
   const Line lines[] = {
       {{1, 1, 1, 512, 512, 64, 64}, "", [](Case&) {}},
@@ -139,11 +140,15 @@ TEST(BackwardSlow, TableOfErrors) {
       {{1, 1, 1, 1500, 1500, 128, 128}, "", [](Case&) {}},
       {{1, 1, 1, 512, 512, 64, 64}, "scale 1", [](Case& c) { c.plain.scale = 1; }},
       {{1, 1, 1, 512, 512, 64, 64}, "softcap 5", [](Case& c) { c.plain.softcap = 5; }},
+      {{1, 1, 1, 512, 512, 64, 64}, "bfloat16", [](Case&) {}, DType::bf16},
+      {{1, 1, 4, 512, 512, 64, 64}, "bfloat16, 4 heads to a key head", [](Case&) {}, DType::bf16},
+      {{1, 1, 1, 1500, 1500, 128, 128}, "bfloat16", [](Case&) {}, DType::bf16},
   };
   for (const Line& line : lines) {
     Case call(line.sizes, 7);
     line.set(call);
-    const BackwardCase c(std::move(call), 8);
+    BackwardCase c(std::move(call), 8);
+    c.store_as(line.type);
     GradientErrors e;
     expect_gradients_match(c, c.run(), &e);
     std::printf("| %d | %d | %s |", static_cast<int>(c.call.sizes.dim),

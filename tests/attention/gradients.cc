@@ -6,13 +6,25 @@
 #include <cmath>
 #include <utility>
 
+#include "attention/backward_products.h"
+
 namespace qkv::tests {
 namespace {
+
+constexpr double kUnitBf16 = 0x1p-8;   // unit roundoff of bf16
+constexpr double kFlushed = 0x1p-126;  // what the dot instruction may lose of a number
 
 // a·b[k] sums of one gradient: what its exact number may be off by.
 struct Bound {
   double error = 0;  // errors of the factors
   double size = 0;   // Σ|a||b|, errors included
+
+  // a·b, where a is off by `off`: of a product by the dot instruction, a is rounded, and either factor and two results flushed.
+  void add(double a, double off, double b, bool by_dots) {
+    const double rounding = by_dots ? kUnitBf16 * (a + off) + kFlushed : 0;
+    error += (off + rounding) * b + (by_dots ? kFlushed * (a + off + 2) : 0);
+    size += (a + off + rounding) * b;
+  }
 };
 
 // `where` is told apart only where it is: text costs more than the check.
@@ -35,15 +47,21 @@ struct RowErrors {
   double delta = 0;
 };
 
-RowErrors row_errors(const Problem& p, const ReferenceGradients<double>& g,
-                     const Reference<double>& r, const Rows& d_out, const RowBounds& bounds,
-                     std::int64_t b, std::int64_t h, std::int64_t q) {
+RowErrors row_errors(const BackwardCase& c, const Problem& p, const ReferenceGradients<double>& g,
+                     const Reference<double>& r, const RowBounds& bounds, std::int64_t b,
+                     std::int64_t h, std::int64_t q) {
+  const Rows d_out = rows_of(c.d_out.view());
+  const bool by_dots = gradients_by_dots(c);
   const std::size_t row = row_of(p, b, h, q);
   const auto keys = static_cast<std::size_t>(p.keys);
   RowErrors e{bounds.tile, std::vector<double>(keys), std::vector<double>(keys), 0};
   const Numbers<double> d_out_row(d_out, b, h, q);
   for (int d = 0; d < p.dim_v; ++d)
-    e.delta += bounds.out[static_cast<std::size_t>(d)] * std::fabs(d_out_row[d]);
+    e.delta +=
+        stored_bound(c.call.out_type,
+                     r.out[row * static_cast<std::size_t>(p.dim_v) + static_cast<std::size_t>(d)],
+                     bounds.out[static_cast<std::size_t>(d)]) *
+        std::fabs(d_out_row[d]);
   e.delta += kUnit * std::fabs(g.delta[row]) + 0x1p-140;
   for (std::size_t k = 0; k < keys; ++k) {
     const auto key = static_cast<std::int64_t>(k);
@@ -52,15 +70,17 @@ RowErrors row_errors(const Problem& p, const ReferenceGradients<double>& g,
     e.weight[k] = bounds.tile[k];
     double d_weight = 0;
     double size = 0;
+    double flushed = 0;
     const Numbers<double> value(p.value, b, p.kv_head(h), key);
     for (int d = 0; d < p.dim_v; ++d) {
       const double product = d_out_row[d] * value[d];
       d_weight += product;
       size += std::fabs(product);
+      if (by_dots) flushed += kFlushed * (std::fabs(d_out_row[d]) + std::fabs(value[d]) + 2);
     }
     const double weight = r.weights[row * keys + k];
     const double away = std::fabs(d_weight - g.delta[row]);
-    const double away_error = gamma(p.dim_v + 1) * size + e.delta;
+    const double away_error = gamma(p.dim_v + 1) * size + flushed + e.delta;
     e.d_score[k] = e.weight[k] * (away + away_error) + weight * away_error +
                    2 * kUnit * (weight + e.weight[k]) * (away + away_error) + 0x1p-140;
     e.d_dot[k] = e.d_score[k];
@@ -92,6 +112,17 @@ BackwardCase::BackwardCase(Case c, std::uint64_t seed) : call(std::move(c)) {
   forward = call.run(false);
   d_out = Tensor<float>({s.batch, s.heads(), s.queries, s.dim_v}, {});
   d_out.fill([&] { return random.normal(); });
+  d_out.store_as(call.query.dtype());
+}
+
+void BackwardCase::store_as(DType dtype) {
+  for (auto* t : {&call.query, &call.key, &call.value, &d_out}) t->store_as(dtype);
+  call.out_type = dtype;
+  forward = call.run(false);
+}
+
+bool gradients_by_dots(const BackwardCase& c) {
+  return gradient_kernels(c.call.problem(), c.d_out.dtype()).pairs != nullptr;
 }
 
 BackwardCase BackwardCase::random(std::uint64_t seed, bool large) {
@@ -101,6 +132,8 @@ BackwardCase BackwardCase::random(std::uint64_t seed, bool large) {
   if (random.chance(0.3))
     for (std::size_t i = 0; i < c.forward.lse.size(); ++i) c.d_lse.push_back(random.normal());
   for (Layout& layout : c.layouts) layout = random_layout(random, false);
+  if (random.chance(0.35)) c.store_as(DType::bf16);
+  if (random.chance(0.05)) c.d_out.store_as(DType::f16);  // mixed types are floats
   return c;
 }
 
@@ -166,6 +199,7 @@ void expect_gradients_match(const BackwardCase& c, const Gradients& got, Gradien
   const Reference<double> r = c.call.reference();
   const ReferenceGradients<double> g = c.reference(r);
   const Rows d_out = rows_of(c.d_out.view());
+  const bool by_dots = gradients_by_dots(c);
   const auto dim = static_cast<std::size_t>(p.dim);
   const auto dim_v = static_cast<std::size_t>(p.dim_v);
   const auto keys = static_cast<std::size_t>(p.keys);
@@ -182,7 +216,7 @@ void expect_gradients_match(const BackwardCase& c, const Gradients& got, Gradien
     for (std::int64_t h = 0; h < p.heads; ++h)
       for (std::int64_t q = 0; q < p.queries; ++q) {
         const RowBounds bounds = bounds_of(p, r, b, h, q);
-        const RowErrors e = row_errors(p, g, r, d_out, bounds, b, h, q);
+        const RowErrors e = row_errors(c, p, g, r, bounds, b, h, q);
         const std::size_t row = row_of(p, b, h, q);
         const std::int64_t kv_head = p.kv_head(h);
         const Numbers<double> query(p.query, b, h, q);
@@ -193,22 +227,19 @@ void expect_gradients_match(const BackwardCase& c, const Gradients& got, Gradien
           const auto key = static_cast<std::int64_t>(k);
           if (p.hidden(b, h, q, key)) continue;
           ++visible;
-          const double d_dot = std::fabs(g.d_dots[row * keys + k]) + e.d_dot[k];
-          const double weight = r.weights[row * keys + k] + e.weight[k];
+          const double d_dot = std::fabs(g.d_dots[row * keys + k]);
+          const double weight = r.weights[row * keys + k];
           const auto key_row = static_cast<std::size_t>((b * p.heads_kv + kv_head) * p.keys + key);
           const Numbers<double> key_numbers(p.key, b, kv_head, key);
           for (std::size_t d = 0; d < dim; ++d) {
             const double key_d = std::fabs(key_numbers[static_cast<int>(d)]);
             const double query_d = std::fabs(query[static_cast<int>(d)]);
-            query_bounds[d].error += e.d_dot[k] * key_d;
-            query_bounds[d].size += d_dot * key_d;
-            key_bounds[key_row * dim + d].error += e.d_dot[k] * query_d;
-            key_bounds[key_row * dim + d].size += d_dot * query_d;
+            query_bounds[d].add(d_dot, e.d_dot[k], key_d, by_dots);
+            key_bounds[key_row * dim + d].add(d_dot, e.d_dot[k], query_d, by_dots);
           }
           for (std::size_t d = 0; d < dim_v; ++d) {
             const double d_out_d = std::fabs(d_out_row[static_cast<int>(d)]);
-            value_bounds[key_row * dim_v + d].error += e.weight[k] * d_out_d;
-            value_bounds[key_row * dim_v + d].size += weight * d_out_d;
+            value_bounds[key_row * dim_v + d].add(weight, e.weight[k], d_out_d, by_dots);
           }
           if (!bias_bounds.empty()) {
             const std::size_t i = bias_index(bias_shape, b, h, q, key);

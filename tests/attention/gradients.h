@@ -25,7 +25,10 @@ struct BackwardCase {
   std::array<Layout, 3> layouts = {};  // of d_query, d_key, d_value
 
   BackwardCase(Case c, std::uint64_t seed);
+  // Any mix of options and shapes; a third of the calls on bfloat16.
   static BackwardCase random(std::uint64_t seed, bool large = false);
+  // Query, key, value, out and d_out, from now on.
+  void store_as(DType dtype);
 
   // Every gradient that the call has; threads < 0 takes what the call says.
   Gradients run(int threads = -1) const;
@@ -33,6 +36,9 @@ struct BackwardCase {
   // The same numbers, densely packed.
   BackwardCase dense() const;
 };
+
+// Whether the engine multiplies bfloat16 by the CPU's dot instruction in this call.
+bool gradients_by_dots(const BackwardCase& c);
 
 // "" or the first gradient that differs.
 std::string difference(const Gradients& a, const Gradients& b);

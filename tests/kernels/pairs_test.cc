@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <vector>
 
 #include "kernels/pairs_scalar.h"
@@ -205,6 +206,66 @@ TEST(Pairs, SumsOfValuesHaveTheTwinsBits) {
         ASSERT_EQ(got, expected) << keys << " keys, dim " << dim << ", some hidden";
       }
   });
+}
+
+// What keys receive from the queries of a panel, and the rounding before it.
+TEST(Pairs, SumsOfQueriesHaveTheTwinsBits) {
+  for_each_table([](const PairKernels& kernel) {
+    Random random(7);
+    for (const int keys : kSizes)
+      for (const int dim : {16, 32, 48, 64, 80, 112, 128, 208})
+        for (const int count : {1, 2, 3, 7, 8, kernel.panel / 2 - 1, kernel.panel / 2}) {
+          if (count > kernel.panel / 2 || (dim > 64 && keys > 33)) continue;
+          std::vector<float> tile(static_cast<std::size_t>(keys * kernel.panel));
+          for (auto& w : tile)
+            w = random.chance(0.1) ? 0.0f : random.chance(0.05) ? 1e-39f : random.normal();
+          Halves weights(tile.size());
+          Halves twin = weights;
+          kernel.narrow(tile.data(), keys, weights.data());
+          scalar::narrow(kernel.panel, tile.data(), keys, twin.data());
+          ASSERT_EQ(weights, twin) << keys << " keys";
+          const std::int64_t stride = dim + 2 * (keys % 3);
+          const std::vector<Pair> rows = pairs(random, count * stride);
+          std::vector<float> got(static_cast<std::size_t>(keys * stride));
+          for (auto& x : got) x = random.normal();
+          std::vector<float> expected = got;
+          kernel.weighted_sum_queries(weights.data(), keys, rows.data(), stride, count, dim,
+                                      got.data(), stride);
+          scalar::weighted_sum_queries_pairs(kernel.panel, weights.data(), keys, rows.data(),
+                                             stride, count, dim, expected.data(), stride);
+          ASSERT_EQ(got, expected) << keys << " keys, dim " << dim << ", " << count << " pairs";
+        }
+  });
+}
+
+// In one go as one after the other. Scores are hidden here and there, and NaN in a lane.
+TEST(Pairs, SoftmaxGradientsHaveTheBitsOfTheirSteps) {
+  for (const Kernels* floats : tables()) {
+    const PairKernels& kernel = *floats->pairs;
+    Random random(8);
+    for (const int keys : kSizes) {
+      const auto size = static_cast<std::size_t>(keys * kernel.panel);
+      std::vector<float> scores(size), d_weights(size);
+      std::vector<float> shift(static_cast<std::size_t>(kernel.panel)), delta(shift.size());
+      for (auto& x : scores) x = random.chance(0.2) ? -INFINITY : random.uniform(-140, 1);
+      for (auto& x : d_weights) x = random.normal();
+      for (auto& x : shift) x = random.chance(0.1) ? -INFINITY : random.normal();
+      for (auto& x : delta) x = random.normal();
+      scores[3] = d_weights[5] = NAN;
+      const auto pair_count = static_cast<std::size_t>((keys + 1) / 2 * kernel.panel);
+      Halves weights(size), d_scores(size), weights_twin(size), d_scores_twin(size);
+      std::vector<Pair> packed(pair_count), packed_twin(pair_count);
+      kernel.softmax_gradients(scores.data(), d_weights.data(), keys, shift.data(), delta.data(),
+                               weights.data(), d_scores.data(), packed.data());
+      floats->softmax_gradients(scores.data(), d_weights.data(), keys, shift.data(), delta.data());
+      kernel.narrow(scores.data(), keys, weights_twin.data());
+      kernel.narrow(d_weights.data(), keys, d_scores_twin.data());
+      kernel.pack_weights(d_weights.data(), keys, packed_twin.data());
+      ASSERT_EQ(weights, weights_twin) << keys << " keys";
+      ASSERT_EQ(d_scores, d_scores_twin) << keys << " keys";
+      ASSERT_EQ(packed, packed_twin) << keys << " keys";
+    }
+  }
 }
 
 TEST(Pairs, FindsWhatIsNotFinite) {
