@@ -127,9 +127,12 @@ class Stopper {
   }
   void watch(httplib::Server& server) {
     waiter_ = std::thread([this, &server] {
+      bool asked = false;
       const timespec moment = {.tv_sec = 0, .tv_nsec = 100'000'000};
       while (!done_) {
-        if (sigtimedwait(&signals_, nullptr, &moment) > 0) return server.stop();
+        asked |= sigtimedwait(&signals_, nullptr, &moment) > 0;
+        // Before it runs, a server does not hear that it shall stop.
+        if (asked && server.is_running()) return server.stop();
       }
     });
   }
@@ -150,6 +153,11 @@ void run_serve(const ServeOptions& options) {
   const std::string page = lens::live_page();
   httplib::Server server;
   server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+  // The library's own choice, SO_REUSEPORT, would let two servers share a port, each answering at random.
+  server.set_socket_options([](socket_t socket) {
+    const int yes = 1;
+    ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  });
   server.set_payload_max_length(kMostPayload);
   server.set_read_timeout(kSeconds);
   server.set_write_timeout(kSeconds);
