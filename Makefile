@@ -6,7 +6,7 @@ BUILD := build/release
 SOURCES = $(shell git ls-files --cached --others --exclude-standard '*.h' '*.cc' '*.c')
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench examples install format lint clean
+.PHONY: help run build test bench examples install wheel format lint clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\): [^#]*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -37,6 +37,11 @@ examples: ## build the programs of examples/ into build/release/examples
 
 install: build ## install under PREFIX (default /usr/local)
 	cmake --install $(BUILD) --prefix "$(PREFIX)"
+
+wheel: ## make a Python wheel in dist/
+	@scripts/need test
+	@scripts/venv
+	@scripts/package wheel
 
 format: ## lay out every C and C++ source with clang-format
 	clang-format -i $(SOURCES)

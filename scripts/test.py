@@ -106,6 +106,7 @@ class Stage:
 
     def pytest(self, *paths):
         self.run("scripts/venv")
+        self.run("scripts/package")
         return self.junit(".venv/bin/python", "-m", "pytest", "-q", "-rs", "--durations=10", *paths, "--junit-xml")
 
 
@@ -195,10 +196,13 @@ def clang(stage):
 
 
 def tidy(stage):
-    """clang-tidy over src/"""
+    """clang-tidy over src/ and python/core/"""
     if not (ROOT / "build/clang/compile_commands.json").exists():
         stage.run("cmake", "--preset", "clang")
     stage.run("run-clang-tidy", "-quiet", "-p", "build/clang", "-j", JOBS, f"^{ROOT}/src/")
+    stage.run("scripts/venv")
+    stage.run("scripts/package")
+    stage.run("run-clang-tidy", "-quiet", "-p", "build/python", "-j", JOBS, f"^{ROOT}/python/core/")
 
 
 def asan(stage):

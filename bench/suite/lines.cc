@@ -148,8 +148,8 @@ std::vector<Line> lines(bool all, bool quick) {
     for (const std::int64_t dim : {64, 128})
       list.push_back({1, 8, 8, 2048, 2048, dim, false, type, Kind::trace});
   for (const Line& shape :
-       {Line{1, 1, 1, 1, 1, 8}, Line{1, 8, 8, 1, 64, 64}, Line{1, 12, 12, 8, 8, 64},
-        Line{1, 12, 12, 32, 32, 64}, Line{1, 12, 12, 64, 64, 64}}) {
+       {Line{1, 1, 1, 1, 1, 8}, Line{1, 1, 1, 1, 1, 8, false, Type::bf16}, Line{1, 8, 8, 1, 64, 64},
+        Line{1, 12, 12, 8, 8, 64}, Line{1, 12, 12, 32, 32, 64}, Line{1, 12, 12, 64, 64, 64}}) {
     list.push_back(shape);
     list.back().kind = Kind::call;
   }

@@ -81,14 +81,14 @@ void add_chunk(const RowBlock& block, const Panel& panel, const float* packed, c
   kernels::SoftmaxState state = sums.state();
   if (top_known) state.top = top.data();
   alignas(64) std::array<kernels::Pair, kernels::kMaxPanel * kChunk / 2> pairs;
-  if (!sums.traced && values.pairs != nullptr) {
+  if (values.pairs == nullptr)
+    (sums.traced ? kernel.softmax_traced : kernel.softmax)(scores, count, state);
+  else if (sums.traced)
+    kernel.pairs->softmax_traced(scores, count, state, pairs.data());
+  else
     kernel.pairs->softmax(scores, count, state, pairs.data());
-    return weighted_sum_values(block, panel, {nullptr, pairs.data()}, values, some_hidden, sums);
-  }
-  (sums.traced ? kernel.softmax_traced : kernel.softmax)(scores, count, state);
   if (strip != nullptr)  // a trace keeps the maximum that the weights are relative to as well
     std::copy_n(sums.max.begin(), kernel.panel, strip->max_at(keys.range.begin, kernel.panel));
-  if (values.pairs != nullptr) kernel.pairs->pack_weights(scores, count, pairs.data());
   if (values.scale != nullptr) {
     if (strip != nullptr) std::copy_n(scores, count * kernel.panel, scratch);
     scores = scratch;

@@ -59,8 +59,7 @@ const Kernels& avx512_bf16_kernels() {
 }
 #endif
 
-// What this build holds, best first.
-std::vector<Candidate> candidates() {
+std::vector<Candidate> find_candidates() {
   std::vector<Candidate> found;
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -75,6 +74,12 @@ std::vector<Candidate> candidates() {
   found.push_back({&neon_kernels, true});
 #endif
   found.push_back({&scalar_kernels, true});
+  return found;
+}
+
+// What this build holds, best first. The CPU is asked once: in a virtual machine a question takes 20 µs.
+const std::vector<Candidate>& candidates() {
+  static const std::vector<Candidate> found = find_candidates();
   return found;
 }
 

@@ -34,6 +34,8 @@ struct PairKernels {
 
   // Kernels::softmax and pack_weights in one: the weights go to pairs, the scores stay as they are.
   void (*softmax)(const float* scores, int key_count, const SoftmaxState& state, Pair* pairs);
+  // Kernels::softmax_traced and pack_weights in one: the weights go over the scores, for the trace, and to pairs.
+  void (*softmax_traced)(float* scores, int key_count, const SoftmaxState& state, Pair* pairs);
 
   // pairs[k/2][d] = (rows[k][d], rows[k + 1][d]); the partner of an odd last row is 0.
   void (*pack_values)(const std::uint16_t* rows, std::int64_t row_stride, int row_count, int dim,

@@ -115,8 +115,24 @@ struct WeightsInPairs {
   }
 };
 
+// Where the softmax of a traced call puts them: both.
+struct WeightsInBoth {
+  float* scores;
+  Pair* pairs;
+
+  template <int kKeys>
+  void put(int k, int v, const Vec (&weight)[4]) const {
+    WeightsInPlace{scores}.put<kKeys>(k, v, weight);
+    WeightsInPairs{pairs}.put<kKeys>(k, v, weight);
+  }
+};
+
 void softmax_pairs(const float* scores, int key_count, const SoftmaxState& state, Pair* pairs) {
   softmax_panel<false>(scores, key_count, state, WeightsInPairs{pairs});
+}
+
+void softmax_traced_pairs(float* scores, int key_count, const SoftmaxState& state, Pair* pairs) {
+  softmax_panel<true>(scores, key_count, state, WeightsInBoth{scores, pairs});
 }
 
 void pack_values(const std::uint16_t* rows, std::int64_t row_stride, int row_count, int dim,
@@ -212,6 +228,7 @@ constexpr PairKernels pair_table() {
           .query_dot_keys = query_dot_keys_pairs,
           .pack_weights = pack_weights,
           .softmax = softmax_pairs,
+          .softmax_traced = softmax_traced_pairs,
           .pack_values = pack_values,
           .weighted_sum_values = weighted_sum_pairs,
           .weighted_sum_visible_values = weighted_sum_visible_pairs,

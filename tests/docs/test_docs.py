@@ -18,7 +18,7 @@ def run(command, folder):
     """Runs a command with the built `qkv`, the Python of the tests and no standard input; returns what it printed."""
     path = os.pathsep.join([str(BUILD / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, timeout=600, env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "python")})
+                          text=True, timeout=600, env={**os.environ, "PATH": path})
     assert done.returncode == 0, f"ended with {done.returncode}\n{done.stdout}"
     return done.stdout
 

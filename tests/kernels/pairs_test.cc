@@ -131,6 +131,8 @@ TEST(Pairs, SoftmaxIsThatOfFloatsAndPacksItsWeights) {
     for (const int keys : kSizes) {
       std::vector<float> max(lanes, -__builtin_inff()), sum(lanes), alpha(lanes);
       std::vector<float> twin_max = max, twin_sum = sum, twin_alpha = alpha;
+      std::vector<float> seen_max = max, seen_sum = sum, spread(lanes);
+      std::vector<float> twin_seen = max, twin_seen_sum = sum, twin_spread = spread;
       for (int chunk = 0; chunk < 2; ++chunk) {
         std::vector<float> scores(static_cast<std::size_t>(keys) * lanes);
         for (auto& s : scores) s = random.chance(0.1) ? -__builtin_inff() : random.uniform(-30, 5);
@@ -145,6 +147,22 @@ TEST(Pairs, SoftmaxIsThatOfFloatsAndPacksItsWeights) {
         ASSERT_EQ(max, twin_max);
         ASSERT_EQ(sum, twin_sum);
         ASSERT_EQ(alpha, twin_alpha);
+
+        // with a trace: the same, and the weights themselves
+        std::vector<float> traced = before;
+        std::fill(got.begin(), got.end(), Pair{7});
+        kernel.softmax_traced(traced.data(), keys,
+                              {seen_max.data(), seen_sum.data(), alpha.data(), spread.data()},
+                              got.data());
+        ASSERT_EQ(got, expected) << keys << " keys, traced";
+        ASSERT_EQ(traced, scores);
+        ASSERT_EQ(seen_max, max);
+        ASSERT_EQ(seen_sum, sum);
+        std::vector<float> again = before;
+        wide->softmax_traced(
+            again.data(), keys,
+            {twin_seen.data(), twin_seen_sum.data(), alpha.data(), twin_spread.data()});
+        ASSERT_EQ(spread, twin_spread);
       }
     }
   });

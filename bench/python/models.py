@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""Whole models on qkv beside PyTorch's sdpa and eager attention: tokens per second, attention's share, and what watching costs.
+
+usage: bench/python/models.py [--case NAME]... [--seconds N] [--turns N] [--json FILE]
+
+Random weights. The implementations take turns; a figure is the median of its turns. "attention" is the time inside the attention
+function, the same way around each implementation.
+"""
+import argparse
+import gc
+import json
+import os
+import statistics
+import sys
+import time
+
+import torch
+import transformers
+from transformers import AttentionInterface
+
+import qkv
+import qkv.huggingface
+
+transformers.logging.set_verbosity_error()
+BERT = {}
+LLAMA = {"vocab_size": 1000, "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 4, "num_attention_heads": 8,
+         "num_key_value_heads": 2, "head_dim": 128, "max_position_embeddings": 40000}
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+CASES = {f"{shape} {dtype}": (shape, dtype) for dtype in TYPES
+         for shape in ("BERT-base 128", "BERT-base 512", "Llama prefill 4096", "Llama decode over 8192")}
+
+
+class Clock:
+    """Time spent inside attention functions."""
+
+    def __init__(self):
+        self.total = 0.0
+
+    def around(self, function):
+        def timed(*arguments, **keywords):
+            begin = time.perf_counter()
+            result = function(*arguments, **keywords)
+            self.total += time.perf_counter() - begin
+            return result
+
+        return timed
+
+
+def timed_implementations(clock):
+    """Names under which each implementation can be chosen with the clock around it."""
+    functions = {"sdpa": transformers.integrations.sdpa_attention.sdpa_attention_forward, "qkv": qkv.huggingface.attention}
+    masks = transformers.masking_utils.ALL_MASK_ATTENTION_FUNCTIONS
+    for name, function in functions.items():
+        AttentionInterface.register(f"timed {name}", clock.around(function))
+        transformers.AttentionMaskInterface.register(f"timed {name}", masks[name])
+
+
+def model_and_step(shape, dtype):
+    """A model and one step of it: (step, tokens it handles)."""
+    torch.manual_seed(0)
+    if shape.startswith("BERT"):
+        tokens = int(shape.split()[-1])
+        model = transformers.BertModel(transformers.BertConfig(**BERT)).to(dtype).eval()
+        ids = torch.randint(5, 30000, (1, tokens))
+        seen = torch.ones_like(ids)
+        return model, lambda **more: model(input_ids=ids, attention_mask=seen, **more), tokens
+    model = transformers.LlamaModel(transformers.LlamaConfig(**LLAMA)).to(dtype).eval()
+    if "prefill" in shape:
+        tokens = int(shape.split()[-1])
+        ids = torch.randint(5, 1000, (1, tokens))
+        return model, lambda **more: model(input_ids=ids, use_cache=False, **more), tokens
+    past = int(shape.split()[-1])
+    heads, dim, layers = LLAMA["num_key_value_heads"], LLAMA["head_dim"], LLAMA["num_hidden_layers"]
+    cache = transformers.DynamicCache()
+    for layer in range(layers):
+        cache.update(torch.randn(1, heads, past, dim, dtype=dtype), torch.randn(1, heads, past, dim, dtype=dtype), layer)
+    one = torch.ones(1, 1, dtype=torch.long)
+
+    def step(**more):
+        for _ in range(8):
+            model(input_ids=one, past_key_values=cache, **more)
+        cache.crop(-8)
+
+    return model, step, 8
+
+
+def turns(model, step, seconds, least):
+    """Median seconds of each way to run a step."""
+    clock = Clock()
+    timed_implementations(clock)
+
+    def plain(name):
+        def run():
+            model.set_attn_implementation(name)
+            return time_of(step)
+
+        return run
+
+    def share(name):
+        def run():
+            model.set_attn_implementation(f"timed {name}")
+            clock.total = 0.0
+            step()
+            return clock.total
+
+        return run
+
+    def watched():
+        with qkv.watch(model, keep=None):
+            return time_of(step)
+
+    def looked_at():
+        model.set_attn_implementation("eager")
+        return time_of(lambda: step(output_attentions=True))
+
+    ways = {"qkv": plain("qkv"), "sdpa": plain("sdpa"), "eager": plain("eager"), "attention qkv": share("qkv"),
+            "attention sdpa": share("sdpa"), "watched": watched, "eager, output_attentions": looked_at}
+    found = {name: [] for name in ways}
+    for run in ways.values():
+        run()
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(found["qkv"]) < least:
+        for name, run in ways.items():
+            found[name].append(run())
+    return {name: statistics.median(times) for name, times in found.items()}
+
+
+def time_of(step):
+    begin = time.perf_counter()
+    step()
+    return time.perf_counter() - begin
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", action="append", choices=CASES, help="default: all")
+    parser.add_argument("--seconds", type=float, default=10, help="of turns for each case")
+    parser.add_argument("--turns", type=int, default=3, help="at least so many (default 3)")
+    parser.add_argument("--json", metavar="FILE", help="also write the figures there")
+    arguments = parser.parse_args()
+    print(f"qkv {qkv.__version__} ({qkv.isa()}), PyTorch {torch.__version__}, transformers {transformers.__version__}, "
+          f"{torch.get_num_threads()} threads\n")
+    print("| case | tokens/s qkv | sdpa | eager | qkv is × sdpa | × eager | attention × sdpa | watching costs | output_attentions costs |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    results = {}
+    for name in arguments.case or CASES:
+        shape, dtype = CASES[name]
+        with torch.no_grad():
+            model, step, tokens = model_and_step(shape, TYPES[dtype])
+            t = results[name] = turns(model, step, arguments.seconds, arguments.turns)
+        print(f"| {name} | {tokens / t['qkv']:.0f} | {tokens / t['sdpa']:.0f} | {tokens / t['eager']:.0f} | {t['sdpa'] / t['qkv']:.2f} | "
+              f"{t['eager'] / t['qkv']:.2f} | {t['attention sdpa'] / t['attention qkv']:.2f} | {t['watched'] / t['qkv'] - 1:+.1%} | "
+              f"{t['eager, output_attentions'] / t['sdpa'] - 1:+.1%} |", flush=True)
+        del model, step
+        gc.collect()
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(results, file, indent=1)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.exit(main())
