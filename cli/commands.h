@@ -11,5 +11,6 @@ void add_translate_command(CLI::App& app);
 void add_claims_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_isa_command(CLI::App& app);
+void add_serve_command(CLI::App& app);
 
 }  // namespace qkv::cli

@@ -8,6 +8,7 @@
 #include "cli/output.h"
 #include "lens/explain.h"
 #include "lens/json.h"
+#include "lens/page.h"
 #include "lens/report.h"
 #include "lens/terminal.h"
 
@@ -15,7 +16,7 @@ namespace qkv::cli {
 namespace {
 
 struct LookOptions {
-  std::string text, query, key, language;
+  std::string text, query, key, language, html;
   std::string model = kBundledModel;
   int layer = -1, head = -1, top = 8;
   bool heads = false, pieces = false, explain = false, json = false;
@@ -58,6 +59,11 @@ void run_look(const LookOptions& options) {
   const lens::Unit unit = options.pieces ? lens::Unit::pieces : lens::Unit::words;
   std::string output;
   try {
+    if (!options.html.empty()) {
+      const std::string runs[] = {lens::page_data(
+          run, {options.query, options.layer, options.head, options.heads, unit, options.top})};
+      write_file(options.html, lens::run_page(runs));
+    }
     if (options.explain) {
       const lens::Explanation explanation =
           lens::explain(run, {options.query, options.key, options.layer, options.head, unit});
@@ -114,6 +120,11 @@ void add_look_command(CLI::App& app) {
       ->type_name("N")
       ->capture_default_str();
   command->add_flag("--json", options->json, "One JSON object (docs/json.md)");
+  command
+      ->add_option(
+          "--html", options->html,
+          "Also write one page to look into with a browser: every head, down to the dot product")
+      ->type_name("FILE");
   command->add_option("--lang", options->language, "The text's language; else detected")
       ->check(CLI::IsMember({"en", "zh"}))
       ->type_name("");

@@ -15,6 +15,7 @@ namespace {
 void add_commands(CLI::App& app) {
   add_look_command(app);
   add_translate_command(app);
+  add_serve_command(app);
   add_claims_command(app);
   add_bench_command(app);
   add_isa_command(app);

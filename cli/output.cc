@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 
 #include "cli/failure.h"
 #include "lens/width.h"
@@ -42,6 +43,14 @@ void write_output(std::string_view text) {
                     std::string("cannot write to standard output: ") + std::strerror(errno));
     }
   }
+}
+
+void write_file(const std::string& path, std::string_view text) {
+  errno = 0;
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file.write(text.data(), static_cast<std::streamsize>(text.size()));
+  file.close();
+  if (!file) throw Failure(Exit::failure, "cannot write " + path + ": " + std::strerror(errno));
 }
 
 void warn(std::string_view message) {

@@ -11,6 +11,9 @@ namespace qkv::cli {
 // Writes all of it to standard output, at once. Throws Failure: closed if the reader has gone, failure if it cannot be written.
 void write_output(std::string_view text);
 
+// Replaces the file's content. Throws Failure (failure) with the reason.
+void write_file(const std::string& path, std::string_view text);
+
 // "qkv: message" on standard error. Control characters of the message are made visible.
 void warn(std::string_view message);
 

@@ -15,6 +15,7 @@
 #include "cli/output.h"
 #include "lens/alignment.h"
 #include "lens/json.h"
+#include "lens/page.h"
 #include "lens/terminal.h"
 #include "lens/words.h"
 
@@ -25,9 +26,10 @@ using models::Translation;
 
 constexpr std::size_t kLinesAtOnce = 256;
 constexpr int kMostNotes = 10;
+constexpr std::size_t kMostPages = 50;  // sentences on one page, each some hundred kilobytes
 
 struct TranslateCommand {
-  std::string text, file, to;
+  std::string text, file, to, html;
   std::string model = kBundledModel;
   int beams = 0, batch = 32, threads = 0;
   bool given = false, alignment = false, json = false;
@@ -159,6 +161,7 @@ class Translate {
       throw Failure(Exit::input, (lines.name().empty() ? "TEXT" : lines.name()) +
                                      " is empty; expected text in English or Chinese");
     }
+    if (!command_.html.empty()) write_file(command_.html, lens::run_page(pages_));
   }
 
  private:
@@ -224,6 +227,23 @@ class Translate {
     if (notes_ == kMostNotes) warn("note: further notes like these are not shown");
   }
 
+  // What the decoder read while it wrote the translation.
+  std::string page_of(const std::string& text, const Translation& part) {
+    if (pages_.size() == kMostPages)
+      throw Failure(Exit::input, "--html shows at most " + std::to_string(kMostPages) +
+                                     " sentences; give it fewer lines");
+    layers::AttentionTape tape;
+    model_.replay(part, tape);
+    return lens::page_data(lens::TranslationRun{.source_text = text,
+                                                .source_language = part.source_language,
+                                                .source_pieces = part.source,
+                                                .target_text = part.text,
+                                                .target_language = part.target_language,
+                                                .target_pieces = part.target,
+                                                .tape = &tape,
+                                                .roles = model_.roles()});
+  }
+
   std::string shown(const Job& job, std::span<const Translation> parts) {
     lens::TranslationReport report;
     std::string table;
@@ -238,6 +258,7 @@ class Translate {
           !unknown.empty()) {
         note(job.place + ": the model does not know these characters: " + unknown);
       }
+      if (!command_.html.empty()) pages_.push_back(page_of(job.texts[i], part));
       if (part.alignment.empty()) continue;
       report.alignments.push_back(
           lens::align_words(job.texts[i], part.source, part.text, part.target, part.alignment));
@@ -254,6 +275,7 @@ class Translate {
   const TranslateCommand& command_;
   models::Translator model_;
   Progress progress_;
+  std::vector<std::string> pages_;  // data of each sentence, for --html
   std::size_t done_ = 0;
   int notes_ = 0;
 };
@@ -285,6 +307,9 @@ void add_translate_command(CLI::App& app) {
       ->type_name("N");
   sub->add_flag("--json", command->json,
                 "One JSON object for each line, with the alignment (docs/json.md)");
+  sub->add_option("--html", command->html,
+                  "Also write one page to look into with a browser: the alignment, every head")
+      ->type_name("FILE");
   sub->add_option("-m,--model", command->model,
                   "A Marian model's folder, or a bundled model's name")
       ->capture_default_str()

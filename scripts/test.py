@@ -174,6 +174,16 @@ def docs(stage):
     return stage.pytest("tests/docs")
 
 
+def page(stage):
+    """types, style and layout of the page's modules; the page in Chromium (tests/page)"""
+    stage.run("scripts/page-tools")
+    tools, files = "tests/page/node_modules", sources("page/*.js", "tests/page/*.js")
+    stage.run("node", f"{tools}/typescript/bin/tsc", "-p", "tests/page")
+    stage.run("node", f"{tools}/eslint/bin/eslint.js", "--config", "tests/page/eslint.config.js", *files)
+    stage.run("node", f"{tools}/prettier/bin/prettier.cjs", "--check", "--print-width=100", *files)
+    return stage.junit("node", "tests/page/run.js")
+
+
 def python(stage):
     """every other pytest suite"""
     return stage.pytest(*(folder for folder in ("tests", "training") if (ROOT / folder).is_dir()),
@@ -249,9 +259,9 @@ def aarch64(stage):
     return stage.ctest("aarch64")
 
 
-STAGES = [shell, format, release, gtest, isa_scalar, isa_avx2, isa_avx512, python, clang, tidy, asan, tsan, fuzz, memcheck,
+STAGES = [shell, format, release, gtest, isa_scalar, isa_avx2, isa_avx512, page, python, clang, tidy, asan, tsan, fuzz, memcheck,
           aarch64, house, docs]
-NEED_RELEASE = [gtest, isa_scalar, isa_avx2, isa_avx512, python, memcheck, house, docs]
+NEED_RELEASE = [gtest, isa_scalar, isa_avx2, isa_avx512, page, python, memcheck, house, docs]
 
 
 def main():

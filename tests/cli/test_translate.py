@@ -103,7 +103,7 @@ def test_isa_and_version(qkv):
     assert qkv.ok("--version").startswith("qkv ")
 
 
-@pytest.mark.parametrize("arguments", [[], ["look"], ["translate"], ["claims"], ["isa"]])
+@pytest.mark.parametrize("arguments", [[], ["look"], ["translate"], ["serve"], ["claims"], ["isa"]])
 def test_help(qkv, arguments):
     shown = qkv.ok(*arguments, "--help")
     assert "Usage" in shown and max(map(len, shown.splitlines())) <= 120

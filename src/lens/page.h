@@ -1,0 +1,39 @@
+// A run as one HTML page: every head's q, k and v, the engine's log-sum-exps and weights, and the modules of page/ that draw
+// them. The page needs no network and no other file; docs/page.md tells what it shows.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "lens/report.h"
+
+namespace qkv::lens {
+
+// What the decoder read of the source while it wrote a translation; all of it stays the caller's.
+struct TranslationRun {
+  std::string_view source_text;
+  std::string_view source_language;
+  std::span<const models::Piece> source_pieces;
+  std::string_view target_text;
+  std::string_view target_language;
+  std::span<const models::Piece> target_pieces;
+  const layers::AttentionTape* tape = nullptr;  // its cross layers are used
+  std::span<const models::HeadRole> roles;
+};
+
+// The data of one run as a JSON object without line breaks, for run_page or a server. Of options, query, layer and head say
+// where the page opens. Throws as make_report does.
+std::string page_data(const Run& run, const ReportOptions& options);
+// Throws std::invalid_argument if the tape has no cross layer.
+std::string page_data(const TranslationRun& run);
+
+// One page over one or several runs (the sentences of a text); each is what page_data gave.
+std::string run_page(std::span<const std::string> runs);
+
+// The page that asks a server for its runs: GET look?text=… and translate?text=… answer with a JSON list of page_data, or with
+// {"error": "…"}.
+std::string live_page();
+
+}  // namespace qkv::lens
