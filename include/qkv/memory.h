@@ -77,6 +77,10 @@ class MemoryState {
   static bool before(double score, std::string_view label, const Kept& kept);
   double raise(double max);  // to a maximum at least as large; returns it
   double add_weight(double score);
+  // Sums whose weights were taken against a maximum of their own.
+  template <typename Number>
+  void take_up(double max, double sum, double squares, double spread,
+               std::span<const Number> weighted);
 
   int top_ = 0;
   std::uint64_t question_ = 0;

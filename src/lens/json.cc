@@ -24,20 +24,6 @@ std::string dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-std::string kind_name(WordKind kind) {
-  switch (kind) {
-    case WordKind::word:
-      return "word";
-    case WordKind::punctuation:
-      return "punctuation";
-    case WordKind::target:
-      return "target";
-    case WordKind::end:
-      break;
-  }
-  return "end";
-}
-
 // The sentence's words only, or the special ones only.
 Json texts(const std::vector<Word>& words, int sentence_words) {
   Json list = Json::array();

@@ -37,20 +37,6 @@ std::string base64(std::span<const float> values) {
   return text;
 }
 
-std::string_view kind_name(WordKind kind) {
-  switch (kind) {
-    case WordKind::word:
-      return "word";
-    case WordKind::punctuation:
-      return "punctuation";
-    case WordKind::target:
-      return "target";
-    case WordKind::end:
-      break;
-  }
-  return "end";
-}
-
 Json parts(const std::vector<PieceMap::Part>& list) {
   Json json = Json::array();
   for (const PieceMap::Part& part : list)

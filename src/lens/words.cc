@@ -203,6 +203,20 @@ std::size_t before_opening_quote(string_view text, std::size_t border) {
 
 }  // namespace
 
+std::string_view kind_name(WordKind kind) {
+  switch (kind) {
+    case WordKind::word:
+      return "word";
+    case WordKind::punctuation:
+      return "punctuation";
+    case WordKind::target:
+      return "target";
+    case WordKind::end:
+      break;
+  }
+  return "end";
+}
+
 bool is_pronoun(string_view word) {
   return holds(kChinesePronouns, word) || holds(kEnglishPronouns, fold_case(word));
 }

@@ -12,6 +12,8 @@
 namespace qkv::lens {
 
 enum class WordKind { word, punctuation, target, end };
+// What JSON calls it.
+std::string_view kind_name(WordKind kind);
 
 // One word, or one of the two marks a translation model adds to a sentence: the language to translate to, and the end of
 // the sentence (where heads rest when they find nothing: the sink).

@@ -78,15 +78,20 @@ void MemoryState::add(double score, double value) {
   weighted_[0] += add_weight(score) * value;
 }
 
+template <typename Number>
+void MemoryState::take_up(double max, double sum, double squares, double spread,
+                          std::span<const Number> weighted) {
+  const double moved = max - raise(max);
+  const double factor = std::exp(moved);
+  spread_ += factor * (spread + moved * sum);
+  sum_ += factor * sum;
+  squares_ += factor * factor * squares;
+  for (std::size_t d = 0; d < weighted_.size(); ++d) weighted_[d] += factor * weighted[d];
+}
+
 void MemoryState::add_block(const Block& block) {
   rows_ += block.rows;
-  if (!(block.sum > 0)) return;
-  const double moved = block.max - raise(block.max);
-  const double factor = std::exp(moved);
-  spread_ += factor * (block.spread + moved * block.sum);
-  sum_ += factor * block.sum;
-  squares_ += factor * factor * block.squares;
-  for (std::size_t d = 0; d < weighted_.size(); ++d) weighted_[d] += factor * block.weighted[d];
+  if (block.sum > 0) take_up(block.max, block.sum, block.squares, block.spread, block.weighted);
 }
 
 bool MemoryState::before(double score, std::string_view label, const Kept& kept) {
@@ -112,12 +117,8 @@ void MemoryState::merge(const MemoryState& other) {
   if (question_ != other.question_) differ("queries or scales");
   rows_ += other.rows_;
   if (other.nothing()) return;
-  const double moved = other.max_ - raise(other.max_);
-  const double factor = std::exp(moved);
-  spread_ += factor * (other.spread_ + moved * other.sum_);
-  sum_ += factor * other.sum_;
-  squares_ += factor * factor * other.squares_;
-  for (std::size_t d = 0; d < weighted_.size(); ++d) weighted_[d] += factor * other.weighted_[d];
+  take_up(other.max_, other.sum_, other.squares_, other.spread_,
+          std::span<const double>(other.weighted_));
   for (const Kept& k : other.kept_) offer(k.score, k.label);
 }
 
