@@ -219,11 +219,19 @@ const Safetensors::Entry& Safetensors::entry(std::string_view name) const {
   return found->second;
 }
 
-std::vector<float> Safetensors::read(std::string_view name,
-                                     std::span<const std::int64_t> shape) const {
+const Safetensors::Entry& Safetensors::checked(std::string_view name,
+                                               std::span<const std::int64_t> shape) const {
   const Entry& found = entry(name);
   if (!std::equal(shape.begin(), shape.end(), found.shape.begin(), found.shape.end()))
     fail(path_, name, "expected shape " + shape_text(shape) + ", got " + shape_text(found.shape));
+  if (found.dtype != "F32" && found.dtype != "F16" && found.dtype != "BF16")
+    fail(path_, name, "expected dtype F32, F16 or BF16, got " + found.dtype);
+  return found;
+}
+
+std::vector<float> Safetensors::read(std::string_view name,
+                                     std::span<const std::int64_t> shape) const {
+  const Entry& found = checked(name, shape);
   const std::byte* source = data_ + found.begin;  // may be unaligned
   const std::size_t bytes = found.end - found.begin;
   if (found.dtype == "F32") {
@@ -231,8 +239,6 @@ std::vector<float> Safetensors::read(std::string_view name,
     if (bytes > 0) std::memcpy(values.data(), source, bytes);
     return values;
   }
-  if (found.dtype != "F16" && found.dtype != "BF16")
-    fail(path_, name, "expected dtype F32, F16 or BF16, got " + found.dtype);
   const auto convert = found.dtype == "F16" ? kernels::half_to_float : kernels::bfloat16_to_float;
   std::vector<float> values(bytes / 2);
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -241,6 +247,34 @@ std::vector<float> Safetensors::read(std::string_view name,
     values[i] = convert(stored);
   }
   return values;
+}
+
+Safetensors::Rows Safetensors::rows(std::string_view name, std::int64_t rows,
+                                    std::int64_t columns) const {
+  const Entry& found = checked(name, std::array{rows, columns});
+  Rows all;
+  all.mapping_ = mapping_;
+  all.data_ = data_ + found.begin;
+  all.rows_ = rows;
+  all.columns_ = columns;
+  if (found.dtype != "F32") {
+    all.bytes_each_ = 2;
+    all.widen_ = found.dtype == "F16" ? kernels::half_to_float : kernels::bfloat16_to_float;
+  }
+  return all;
+}
+
+void Safetensors::Rows::read(std::int64_t row, float* out) const {
+  const std::byte* source = data_ + static_cast<std::size_t>(row * columns_) * bytes_each_;
+  if (widen_ == nullptr) {
+    std::memcpy(out, source, static_cast<std::size_t>(columns_) * sizeof(float));
+    return;
+  }
+  for (std::int64_t i = 0; i < columns_; ++i) {
+    std::uint16_t stored;  // may be unaligned
+    std::memcpy(&stored, source + 2 * i, 2);
+    out[i] = widen_(stored);
+  }
 }
 
 }  // namespace qkv::models
