@@ -181,7 +181,7 @@ void SentenceEncoder::Impl::read_prompts(const fs::path& path) {
     if (!found->get_ref<const std::string&>().empty()) prompts[role] = *found;
   };
   take(TextRole::query, "query");
-  for (const char* name : {"document", "passage", "corpus"}) take(TextRole::document, name);
+  take(TextRole::document, "document");
   if (file.find("default_prompt_name") != nullptr)
     take(TextRole::plain, file.string("default_prompt_name"));
 }

@@ -47,7 +47,7 @@ class Probe:
 
 def load_error(folder):
     """What the program says of a folder that it does not load."""
-    done = subprocess.run([BUILD / "tests" / "encoder_probe", str(folder)], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run([BUILD / "tests" / "encoder_probe", str(folder)], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     assert done.returncode == 1, done.stdout
     return done.stderr
 
