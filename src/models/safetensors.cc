@@ -1,13 +1,7 @@
 #include "models/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -15,6 +9,7 @@
 #include <utility>
 
 #include "kernels/half.h"
+#include "models/mapped_file.h"
 
 namespace qkv::models {
 namespace {
@@ -53,34 +48,6 @@ std::size_t element_bytes(std::string_view dtype) {
   for (const auto& [name, bytes] : kTypes)
     if (name == dtype) return bytes;
   return 0;
-}
-
-struct Mapping {
-  std::shared_ptr<const std::byte> bytes;
-  std::size_t size = 0;
-};
-
-Mapping map_file(const std::filesystem::path& path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) fail(path, std::string("cannot be opened: ") + std::strerror(errno));
-  struct stat status {};
-  if (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) {
-    ::close(file);
-    fail(path, "is not a file");
-  }
-  const auto size = static_cast<std::size_t>(status.st_size);
-  if (size < 8) {
-    ::close(file);
-    fail(path, "is too short for a safetensors file (" + std::to_string(size) + " bytes)");
-  }
-  void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
-  const int error = errno;
-  ::close(file);
-  if (address == MAP_FAILED) fail(path, std::string("cannot be mapped: ") + std::strerror(error));
-  return {std::shared_ptr<const std::byte>(
-              static_cast<const std::byte*>(address),
-              [address, size](const std::byte*) { ::munmap(address, size); }),
-          size};
 }
 
 std::uint64_t little_endian_64(const std::byte* bytes) {
@@ -191,7 +158,9 @@ std::string shape_text(std::span<const std::int64_t> shape) {
 Safetensors Safetensors::open(const std::filesystem::path& path) {
   Safetensors file;
   file.path_ = path;
-  const Mapping mapping = map_file(path);
+  const MappedFile mapping = map_file(path);
+  if (mapping.size < 8)
+    fail(path, "is too short for a safetensors file (" + std::to_string(mapping.size) + " bytes)");
   file.mapping_ = mapping.bytes;
   const std::byte* bytes = mapping.bytes.get();
   const std::uint64_t header = little_endian_64(bytes);
