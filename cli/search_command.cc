@@ -113,6 +113,10 @@ library::Index open_index(const SearchCommand& command, const models::SentenceEn
               (done > 0 ? ", " + time_left(static_cast<double>(all - done) / rate) + " left" : ""));
   };
   progress.waiting = [] { warn("note: another qkv makes the same index; waiting for it"); };
+  progress.resumed = [](std::size_t known, std::size_t all) {
+    warn("note: going on where indexing stopped: " + std::to_string(known) + " of " +
+         std::to_string(all) + " titles have their vectors");
+  };
   const library::IndexOptions options = {.path = command.index.empty()
                                                      ? default_index(command, source.settings)
                                                      : fs::path(command.index),

@@ -74,6 +74,7 @@ class Journal {
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;
 
+  std::size_t size() const { return known_.size(); }
   // Null if it is not there; stays until the journal goes.
   const float* find(const Hash& text) const;
   // Throws std::runtime_error if it cannot be written.

@@ -93,6 +93,8 @@ Index open_index(const Source& source, const models::SentenceEncoder& encoder,
     return vectors.data() + row * static_cast<std::size_t>(dim);
   };
 
+  if (journal && journal->size() > 0)
+    progress.resumed(journal->size(), journal->size() + missing.size());
   for (std::size_t done = 0; done < missing.size();) {
     progress.show(done, missing.size());
     const std::size_t count = std::min(kTitlesAtOnce, missing.size() - done);

@@ -28,6 +28,8 @@ struct Progress {
   // Of `all` titles without a vector, `done` have theirs.
   std::function<void(std::size_t done, std::size_t all)> show = [](std::size_t, std::size_t) {};
   void (*waiting)() = [] {};  // another process makes the same index
+  // An interruption left the vectors of `known` of `all` different titles.
+  std::function<void(std::size_t known, std::size_t all)> resumed = [](std::size_t, std::size_t) {};
 };
 
 // The index of a source for a model: the one in the file `path` if it is of this source and this model, else a new one, which
