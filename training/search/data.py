@@ -42,6 +42,8 @@ def read(corpus_path: str, dictionary_path: str | None, compose: tuple[int, int]
              "questions": titles.compose(titles.QUESTIONS, topics, weights, compose[1], seed + 1)}
     held = never | {corpus.bare(text) for part in (dev_sentences, test_sentences, dev_terms, test_terms) for p in part for text in p}
     train = {kind: [p for p in part if not {corpus.bare(p[0]), corpus.bare(p[1])} & held] for kind, part in train.items()}
+    for kind in ("titles", "questions"):  # nor is a real book the topic of a composed line
+        train[kind] = [(en, zh) for en, zh in train[kind] if not any(title in zh for _, title in books)]
 
     def fresh(part, count):
         """One pair of each group of variants, none of them a real title's."""

@@ -62,7 +62,7 @@ def read(file: Path) -> list[tuple[str, str]]:
         entry = ENTRY.match(line)
         if not entry or not HAN.match(entry[2]) or len(entry[2]) > 12:
             continue
-        pairs += [(gloss, entry[2].replace("·", "・")) for gloss in glosses(entry[3])]
+        pairs += [(gloss, entry[2]) for gloss in glosses(entry[3])]
     return list(dict.fromkeys(pairs))
 
 

@@ -26,19 +26,19 @@ def projection(vectors: np.ndarray, dim: int, seed: int) -> np.ndarray:
 def bag(texts: list[list[int]], targets: np.ndarray, size: int, ridge: float) -> np.ndarray:
     """[size, dim]: the E of the formula above. texts: token ids; targets: [texts, dim]."""
     gram = np.zeros(size * size)
-    right = np.zeros((size, targets.shape[1]))
+    right = torch.zeros(size, targets.shape[1], dtype=torch.float64)
     for length in sorted({len(t) for t in texts}):
         rows = [n for n, t in enumerate(texts) if len(t) == length]
         for begin in range(0, len(rows), 20000):
             part = rows[begin:begin + 20000]
             ids = np.array([texts[n] for n in part])
-            where = (ids[:, :, None] * size + ids[:, None, :]).ravel()
-            found, place = np.unique(where, return_inverse=True)
-            gram[found] += np.bincount(place) / length**2
-            np.add.at(right, ids.ravel(), np.repeat(targets[part], length, 0) / length)
+            np.add.at(gram, (ids[:, :, None] * size + ids[:, None, :]).ravel(), 1 / length**2)
+            share = torch.from_numpy(targets[part]).double() / length
+            for column in torch.from_numpy(ids).T:
+                right.index_add_(0, column, share)
     gram = torch.from_numpy(gram.reshape(size, size)).float()
     gram.diagonal().add_(ridge)
-    return torch.cholesky_solve(torch.from_numpy(right).float(), torch.linalg.cholesky(gram)).numpy()
+    return torch.cholesky_solve(right.float(), torch.linalg.cholesky(gram)).numpy()
 
 
 def config(size: int, hidden: int, layers: int, ffn: int) -> BertConfig:
