@@ -30,7 +30,7 @@ def path(given: str | None = None) -> Path:
 def load(folder: Path):
     from transformers import AutoModel, AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 @torch.no_grad()
