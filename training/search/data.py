@@ -29,7 +29,7 @@ def topic_weights(topics, sentences):
 
 
 def read(corpus_path: str, dictionary_path: str | None, compose: tuple[int, int], seed: int) -> Data:
-    """compose: how many titles and questions are drawn."""
+    """compose: how many titles and questions are drawn from all topics; half as many more from sciences, arts and crafts."""
     never, books = heldout.never(), heldout.books()
     sentences, dev_sentences, test_sentences = map(corpus.tidy, corpus.split(corpus.read_pairs(corpus_path)))
     share = (TEST - len(books)) // 2
@@ -40,10 +40,15 @@ def read(corpus_path: str, dictionary_path: str | None, compose: tuple[int, int]
     train = {"sentences": sentences, "terms": terms,
              "titles": titles.compose(titles.TITLES, topics, weights, compose[0], seed),
              "questions": titles.compose(titles.QUESTIONS, topics, weights, compose[1], seed + 1)}
+    subjects = [topic for topic in topics if dictionary.is_subject(topic[1])]
+    for name, forms, count in (("titles", titles.TITLES + titles.COMPOUNDS, compose[0]), ("questions", titles.QUESTIONS, compose[1])):
+        more = titles.compose(forms, subjects, [1.0] * len(subjects), count // 2, seed + 2) if subjects else []
+        train[name] = list(dict.fromkeys(train[name] + more))
     held = never | {corpus.bare(text) for part in (dev_sentences, test_sentences, dev_terms, test_terms) for p in part for text in p}
     train = {kind: [p for p in part if not {corpus.bare(p[0]), corpus.bare(p[1])} & held] for kind, part in train.items()}
-    for kind in ("titles", "questions"):  # nor is a real book the topic of a composed line
-        train[kind] = [(en, zh) for en, zh in train[kind] if not any(title in zh for _, title in books)]
+    kept_out = heldout.EXAMPLE_TOPICS | {zh for _, zh in books}  # nor is an example's topic or a real book in a composed line
+    for kind in ("titles", "questions"):
+        train[kind] = [(en, zh) for en, zh in train[kind] if not any(text in zh or text in en.lower() for text in kept_out)]
 
     def fresh(part, count):
         """One pair of each group of variants, none of them a real title's."""

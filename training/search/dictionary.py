@@ -84,3 +84,14 @@ FIELD = re.compile(r"(学|史|论|法|术|艺|经|文化|科学|技术|工程|�
 def is_field(zh: str) -> bool:
     """Whether the term ends as subjects people write books about do; these are drawn more often."""
     return bool(FIELD.search(zh))
+
+
+SUBJECT = re.compile(
+    r"(学|论|史|物理|心理|地理|伦理|代数|几何|经济|政治|计算|计算机|网络|软件|编程|设计|数据|[粒电原分量质中]子|烹饪|烹调|料理|菜|文化|艺术|"
+    r"音乐|绘画|摄影|建筑|宗教|法律|技术|工程|管理|天文|宇宙|战争|诗歌|小说|神话|戏剧|语言|语法|翻译|教育|运动|旅行|园艺|气候|环境|能源|"
+    r"机器人|人工智能)$")
+
+
+def is_subject(zh: str) -> bool:
+    """Whether the term ends as a science, an art or a craft does."""
+    return bool(SUBJECT.search(zh))

@@ -110,6 +110,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--work", required=True, type=Path)
     p.add_argument("--out", required=True, type=Path)
+    p.add_argument("--note", default="", help="a sentence for the card's recipe: what in this run was not as the settings say")
     a = p.parse_args()
     warnings.filterwarnings("ignore")
     begun = time.time()
@@ -127,7 +128,7 @@ def main():
     scores = {"schema": 1, **measure(a.out, run_data, known, found["table"], vocabulary.Ids(folder)), "kept": kept_pairs(a.out, run_data)}
     texts = known(run_data.texts()[:20000])
     step, epoch, _, seconds, history = kept["at"]
-    scores["run"] = {"step": step, "epochs": epoch, "minutes": round(seconds / 60, 1), "history": history,
+    scores["run"] = {"note": a.note, "texts": len(known.rows), "step": step, "epochs": epoch, "minutes": round(seconds / 60, 1), "history": history,
                      "train": {kind: len(part) for kind, part in run_data.train.items()},
                      "parameters": sum(q.numel() for q in bert.parameters()),
                      "bytes": sum(f.stat().st_size for f in a.out.rglob("*") if f.is_file() and f.name not in ("README.md", "scores.json")),

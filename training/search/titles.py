@@ -66,6 +66,8 @@ The {a} Murders|{a}谋杀案
 A Novel of {a}|一部关于{a}的小说
 """.strip().split("\n")
 
+COMPOUNDS = ["{a} {b}|{a}{b}"] * 8  # economic geography, 经济地理: what a word adds to the next
+
 QUESTIONS = """
 Is there a book on {a}?|有没有讲{a}的书？
 Please recommend a book on {a}|请推荐一本{a}方面的书
@@ -94,7 +96,7 @@ def capital(text: str) -> str:
 def compose(forms: list[str], topics: list[tuple[str, str]], weights: list[float], count: int, seed: int) -> list[tuple[str, str]]:
     """`count` draws of (English, Chinese) pairs, duplicates removed; topics are drawn by weight."""
     rng = random.Random(seed)
-    case = capital if forms is TITLES else str
+    case = str if forms is QUESTIONS else capital
     pairs = []
     for (en_a, zh_a), (en_b, zh_b) in zip(rng.choices(topics, weights, k=count), rng.choices(topics, weights, k=count)):
         en, zh = rng.choice(forms).split("|")

@@ -24,7 +24,8 @@ def sources(tmp_path_factory):
     (folder / "pairs.tsv").write_text("".join(
         f"The {a} {b} {c} is number {n}.\t{NOUNS[a]}{NOUNS[b]}{NOUNS[c]}是第{n}个。\tnobody\n" for n, (a, b, c) in enumerate(words * 2)))
     (folder / "dictionary.txt").write_text("# a comment\n" + "".join(
-        "{0} {0} [x] /{1}/CL:個|个[ge4]/\n".format(NOUNS[a] + NOUNS[b] + NOUNS[c] + "学", f"{a} {b} {c}") for a, b, c in words[::3]))
+        "{0} {0} [x] /{1}/CL:個|个[ge4]/\n".format(NOUNS[a] + NOUNS[b] + NOUNS[c] + "学", f"{a} {b} {c}") for a, b, c in words[::3]) +
+        "量子力學 量子力学 [x] /quantum mechanics/\n三體 三体 [x] /trisome/\n")
     model = folder / "teacher"
     english = [line.split("\t")[0] for line in (folder / "pairs.tsv").read_text().splitlines()]
     vocabulary.write(vocabulary.train(english, [], 200, 0), model)
@@ -74,11 +75,13 @@ def test_composed_titles_leave_the_examples_out():
 
 
 def test_nothing_held_out_is_trained_on(sources, small, tmp_path):
-    found = data.read(str(sources / "pairs.tsv"), str(sources / "dictionary.txt"), (60, 40), 1)
+    found = data.read(str(sources / "pairs.tsv"), str(sources / "dictionary.txt"), (6000, 4000), 1)
     held = {heldout.bare(t) for part in [found.dev, *found.test.values()] for p in part for t in p} | heldout.never()
     for kind, part in found.train.items():
         assert part, kind
         assert not {heldout.bare(t) for p in part for t in p} & held, kind
+    assert ("quantum mechanics", "量子力学") in found.train["terms"]  # a word may be known; the example's topic is never composed
+    assert not any("量子力学" in zh or "三体" in zh for kind in ("titles", "questions") for _, zh in found.train[kind])
     assert len(found.dev) == 20 and sum(map(len, found.test.values())) == data.TEST
 
 
