@@ -77,7 +77,7 @@ def test_words_that_matched(search, books):
 def test_text(search, books):
     lines = search.ok(QUANTUM, books, "--top", 3, COLUMNS="60").splitlines()
     assert lines[0].endswith("…") or "6 titles of" in lines[0]
-    assert "The Principles of Quantum Mechanics" in lines[2] and "%" in lines[2]
+    assert "The Principles of Quantum Mecha…" in lines[2] and "%" in lines[2] and len(lines[2]) <= 60
     assert lines[-1].endswith("the rest: 3 titles")
     assert "\x1b" not in "".join(lines)
     assert "the rest" not in search.ok(QUANTUM, books, "--top", 6)
@@ -149,10 +149,10 @@ def test_malformed_rows_are_named_and_the_others_are_read(search, tmp_path):
     path.write_bytes(b'title,year\nOne,1\n"Two\nlines",2\nThree\n"Four"x,4\n"a ""b"" c",5\nSix,6,6\nS\xffeven,7\n,8\n\n"open,9\nTen,10\n')
     done = search("two", path, "--json", "--top", 20)
     answer = json.loads(done.stdout)
-    assert {hit["title"]: hit["line"] for hit in answer["hits"]} == {"One": 2, "Two\nlines": 3, 'a "b" c': 7, "Ten": 12}
+    assert {hit["title"]: hit["line"] for hit in answer["hits"]} == {"One": 2, "Two\nlines": 3, 'a "b" c': 7, "Ten": 13}
     assert (answer["rows"], answer["skipped"], answer["blank"]) == (4, 5, 1)
     for said in ["line 5: expected 2 columns, got 1", "line 6: after the closing quotation mark of column 1", "line 8: expected 2 columns, got 3",
-                 "line 9: the title is not valid UTF-8", "line 11: the quotation mark of column 1 is not closed", "1 rows without a title"]:
+                 "line 9: the title is not valid UTF-8", "line 12: the quotation mark of column 1 is not closed", "1 rows without a title"]:
         assert f"{path}: {said}" in done.stderr, done.stderr
     again = search("two", path, "--json", "--top", 20)  # from the index: nothing is kept quiet the second time
     assert (again.stdout, again.stderr) == (done.stdout, done.stderr)
@@ -183,7 +183,7 @@ def test_bad_files(search, tmp_path):
     assert "not valid UTF-8" in search.fails(3, QUANTUM, write("names.csv", b"\xff,a\n1,2\n"))
     assert "line 1, which names the columns" in search.fails(3, QUANTUM, write("open.csv", b'"title\nA\n'))
     assert "file is not a database" in search.fails(3, QUANTUM, write("a.db", b"nothing of the kind" * 9), "--format", "sqlite")
-    assert "malformed" in search.fails(3, QUANTUM, write("b.db", b"SQLite format 3\0" + b"\x01" * 5000))
+    assert "not a database" in search.fails(3, QUANTUM, write("b.db", b"SQLite format 3\0" + b"\x01" * 5000))
     assert "--table is for SQLite" in search.fails(2, QUANTUM, write("a.tsv", b"title\nA\n"), "--table", "x")
 
 
@@ -269,7 +269,7 @@ def test_where_nothing_can_be_written(search, books, tmp_path):
     (tmp_path / "cache").write_text("a file where the folder should be")
     done = search(QUANTUM, books)
     assert done.returncode == 0 and "note: the index cannot be kept" in done.stderr
-    assert "cannot be" in search.fails(1, QUANTUM, books, "--index", "/proc/nowhere/x.index")
+    assert "cannot create" in search.fails(1, QUANTUM, books, "--index", "/proc/nowhere/x.index")
 
 
 def many_titles(path, count):
