@@ -43,6 +43,12 @@ std::uint64_t number_at(const std::byte* numbers, std::int64_t i) {
   return value;
 }
 
+// Of the header but for its last field, and of what is between it and the vectors.
+Hash hash_of_head(Header header, std::string_view between) {
+  header.content = hash_of(between);
+  return hash_of({reinterpret_cast<const char*>(&header), sizeof header});
+}
+
 [[noreturn]] void fail(const std::filesystem::path& path) {
   throw std::runtime_error(path.string() + ": cannot be written: " + std::strerror(errno));
 }
@@ -123,7 +129,7 @@ std::optional<Index> Index::read(std::shared_ptr<const std::byte> bytes, std::si
   const std::size_t vectors = header.rows * header.dim * sizeof(float);
   if (size != index.head_ && size != index.head_ + vectors) return std::nullopt;
   const auto* text = reinterpret_cast<const char*>(bytes.get());
-  if (hash_of({text + sizeof header, index.head_ - sizeof header}) != header.content)
+  if (hash_of_head(header, {text + sizeof header, index.head_ - sizeof header}) != header.content)
     return std::nullopt;
 
   index.rows_ = static_cast<std::int64_t>(header.rows);
@@ -179,7 +185,7 @@ Index Index::make(const Titles& titles, std::int64_t dim, const Hash& model, con
   header.source = source;
   content += text + notes;
   content.resize(aligned(sizeof header + content.size()) - sizeof header);
-  header.content = hash_of(content);
+  header.content = hash_of_head(header, content);
 
   const auto whole = std::make_shared<std::string>();
   put(*whole, header);

@@ -1,8 +1,8 @@
 // Titles and their vectors in one file, which is mapped and not read. Little-endian:
 //
 //   "qkvindex", u32 version 1, u32 dim, u64 rows, u64 bytes of titles, u64 bytes of notes, u64 skipped, u64 blank,
-//   u64[2] model, u64[2] source (hashes of what the vectors were made with and from), u64[2] hash of everything between this
-//   header and the vectors
+//   u64[2] model, u64[2] source (hashes of what the vectors were made with and from), u64[2] hash of this header
+//   and of everything up to the vectors
 //   u64[rows] line of each title, u64[rows + 1] where each title begins among the titles, the titles, the name of the column, a
 //   line feed and the notes, zeros up to a multiple of 64 bytes, f32[rows][dim] vectors of length 1
 //
