@@ -31,6 +31,9 @@ def example_lines(scores) -> str:
     for r in scores["example"]:
         rows.append(f"- {r['query']}: " + ", ".join(f"{title} {percent:.1f} % (cos {cosine:.2f})" for title, percent, cosine
                                                      in zip(r["titles"], r["percent"], r["cosine"])))
+    wrong = [f"{r['query']} over {r['titles'][0]} …" for r in scores["example"] if sorted(r["percent"], reverse=True) != r["percent"]]
+    if wrong:
+        rows.append("\nThe order wanted is the one written. **Not reached**, the first two being exchanged: " + "; ".join(wrong) + ".")
     return "\n".join(rows)
 
 

@@ -28,27 +28,32 @@ def topic_weights(topics, sentences):
     return [(8.0 if dictionary.is_field(zh) else 1.0) * (1.0 if min(seen[c] for c in zh) >= 5 else 0.2) for _, zh in topics]
 
 
+def composed(terms, sentences, books, compose: tuple[int, int], seed: int) -> dict[str, list[tuple[str, str]]]:
+    """Titles and questions about the terms, none of them about a topic of the example or a real book."""
+    topics = [(en, zh) for en, zh in terms
+              if dictionary.is_topic(en, zh) and zh not in heldout.EXAMPLE_TOPICS and en.lower() not in heldout.EXAMPLE_TOPICS]
+    subjects = [topic for topic in topics if dictionary.is_subject(topic[1])]
+    weights, alike = topic_weights(topics, sentences), [1.0] * len(subjects)
+    kept_out = heldout.EXAMPLE_TOPICS | {zh for _, zh in books}
+    found = {}
+    for n, (name, forms, more, count) in enumerate((("titles", titles.TITLES, titles.COMPOUNDS, compose[0]),
+                                                    ("questions", titles.QUESTIONS, [], compose[1]))):
+        drawn = titles.compose(forms, topics, weights, count, seed + n)
+        if subjects:
+            drawn += titles.compose(forms + more, subjects, alike, count // 2, seed + 2)
+        found[name] = [(en, zh) for en, zh in dict.fromkeys(drawn) if not any(text in zh or text in en.lower() for text in kept_out)]
+    return found
+
+
 def read(corpus_path: str, dictionary_path: str | None, compose: tuple[int, int], seed: int) -> Data:
     """compose: how many titles and questions are drawn from all topics; half as many more from sciences, arts and crafts."""
     never, books = heldout.never(), heldout.books()
     sentences, dev_sentences, test_sentences = map(corpus.tidy, corpus.split(corpus.read_pairs(corpus_path)))
     share = (TEST - len(books)) // 2
     terms, dev_terms, test_terms = heldout.split_terms(dictionary.read(dictionary.path(dictionary_path)), DEV // 2, TEST // 2)
-    topics = [(en, zh) for en, zh in terms
-              if dictionary.is_topic(en, zh) and zh not in heldout.EXAMPLE_TOPICS and en.lower() not in heldout.EXAMPLE_TOPICS]
-    weights = topic_weights(topics, sentences)
-    train = {"sentences": sentences, "terms": terms,
-             "titles": titles.compose(titles.TITLES, topics, weights, compose[0], seed),
-             "questions": titles.compose(titles.QUESTIONS, topics, weights, compose[1], seed + 1)}
-    subjects = [topic for topic in topics if dictionary.is_subject(topic[1])]
-    for name, forms, count in (("titles", titles.TITLES + titles.COMPOUNDS, compose[0]), ("questions", titles.QUESTIONS, compose[1])):
-        more = titles.compose(forms, subjects, [1.0] * len(subjects), count // 2, seed + 2) if subjects else []
-        train[name] = list(dict.fromkeys(train[name] + more))
+    train = {"sentences": sentences, "terms": terms, **composed(terms, sentences, books, compose, seed)}
     held = never | {corpus.bare(text) for part in (dev_sentences, test_sentences, dev_terms, test_terms) for p in part for text in p}
     train = {kind: [p for p in part if not {corpus.bare(p[0]), corpus.bare(p[1])} & held] for kind, part in train.items()}
-    kept_out = heldout.EXAMPLE_TOPICS | {zh for _, zh in books}  # nor is an example's topic or a real book in a composed line
-    for kind in ("titles", "questions"):
-        train[kind] = [(en, zh) for en, zh in train[kind] if not any(text in zh or text in en.lower() for text in kept_out)]
 
     def fresh(part, count):
         """One pair of each group of variants, none of them a real title's."""

@@ -7,8 +7,6 @@ distribution  cross-entropy of softmax(a·bᵀ/τ) against softmax(t·tᵀ/τ), 
 The distribution is InfoNCE whose targets come from the teacher: another pair of the batch that means the same is no negative.
 """
 
-import torch
-
 TEMPERATURE = 0.05
 
 

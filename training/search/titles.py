@@ -96,7 +96,7 @@ def capital(text: str) -> str:
 def compose(forms: list[str], topics: list[tuple[str, str]], weights: list[float], count: int, seed: int) -> list[tuple[str, str]]:
     """`count` draws of (English, Chinese) pairs, duplicates removed; topics are drawn by weight."""
     rng = random.Random(seed)
-    case = str if forms is QUESTIONS else capital
+    case = str if forms[0] == QUESTIONS[0] else capital
     pairs = []
     for (en_a, zh_a), (en_b, zh_b) in zip(rng.choices(topics, weights, k=count), rng.choices(topics, weights, k=count)):
         en, zh = rng.choice(forms).split("|")

@@ -147,9 +147,10 @@ class Run:
         return self.a.rate * min(1.0, (self.step + 1) / self.a.warm) * max(left, 0.01)
 
     def batches(self) -> list[np.ndarray]:
-        """This epoch's batches. Texts of like length go together, so that little is padding."""
+        """This epoch's batches: every sentence, title and question, and a third of the terms, another in each of three epochs.
+        Texts of like length go together, so that little is padding."""
         rng = np.random.default_rng([self.a.seed, self.epoch])
-        rows = rng.permutation(len(self.kinds))
+        rows = rng.permutation([n for n, kind in enumerate(self.kinds) if kind != "terms" or n % 3 == self.epoch % 3])
         length = np.array([len(self.en[n]) + len(self.zh[n]) for n in rows])
         size = self.a.batch
         found = []
