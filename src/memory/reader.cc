@@ -9,7 +9,7 @@
 #include <stdexcept>
 
 #include "kernels/decode.h"
-#include "memory/limits.h"
+#include "memory/question.h"
 #include "qkv/memory.h"
 
 namespace qkv {
@@ -30,23 +30,6 @@ std::uint64_t question_of(std::span<const float> query, double scale) {
   return hash == 0 ? 1 : hash;
 }
 
-std::span<const float> checked_query(std::span<const float> query) {
-  if (query.empty() || static_cast<std::int64_t>(query.size()) > kMaxMemoryDim)
-    throw std::invalid_argument("q has " + std::to_string(query.size()) +
-                                " dimensions, expected 1 to " + std::to_string(kMaxMemoryDim));
-  for (const float x : query)
-    if (!std::isfinite(x)) throw std::invalid_argument("q holds a number that is NaN or infinite");
-  return query;
-}
-
-double checked_scale(std::span<const float> query, const MemoryReader::Options& options) {
-  // In float32, as qkv::attention() takes it.
-  const double scale = options.scale.value_or(1 / std::sqrt(static_cast<double>(query.size())));
-  if (!std::isfinite(static_cast<float>(scale)))
-    throw std::invalid_argument("scale is not a finite number");
-  return static_cast<float>(scale);
-}
-
 [[noreturn]] void wrong_size(std::int64_t row, const char* column, std::size_t got,
                              std::size_t expected, const char* because) {
   throw std::invalid_argument("row " + std::to_string(row) + ", column " + column + ": " +
@@ -64,7 +47,7 @@ double checked_scale(std::span<const float> query, const MemoryReader::Options& 
 MemoryReader::MemoryReader(std::span<const float> query, const Options& options)
     : query_(checked_query(query).begin(), query.end()),
       packed_(query_),
-      scale_(checked_scale(query, options)),
+      scale_(checked_scale(query, options.scale)),
       options_(options),
       window_(MemoryState(options.value_dim, options.top, question_of(query, scale_)),
               options.keep),
