@@ -20,7 +20,7 @@ namespace qkv {
 struct IndexQuery {
   double max_error = 0;                        // stop below it; 0 reads every row
   std::optional<double> scale = std::nullopt;  // default 1/√(query size), taken as float32
-  int threads = 0;                             // 0: see threads.h. No bit of the answer depends on it
+  int threads = 0;  // 0: see threads.h. No bit of the answer depends on it
 };
 
 // What an answer cost, and how good it is.
@@ -44,15 +44,17 @@ struct IndexRow {
 };
 
 struct IndexRanking : IndexReading {
-  std::vector<IndexRow> best;  // the rows that were read, largest weight first, ties to the lower id
+  std::vector<IndexRow>
+      best;  // the rows that were read, largest weight first, ties to the lower id
 };
 
 class MemoryIndex {
  public:
   struct Options {
-    std::uint64_t seed = 1;                 // the same rows and seed make the same index
-    int threads = 0;                        // as above
-    std::function<void(double)> progress;   // called with 0 to 1, in the caller's thread; what it throws ends the build
+    std::uint64_t seed = 1;  // the same rows and seed make the same index
+    int threads = 0;         // as above
+    std::function<void(double)>
+        progress;  // called with 0 to 1, in the caller's thread; what it throws ends the build
   };
   // Empty. dim and value_dim: numbers in a key (1 to 65536) and in a value (0: rank() alone is of use). Throws
   // std::invalid_argument, as everything below does for wrong arguments, naming the row.
@@ -67,7 +69,8 @@ class MemoryIndex {
   std::int64_t size() const;
   std::int64_t dim() const;
   std::int64_t value_dim() const;
-  std::int64_t blocks() const;  // that hold rows
+  std::int64_t blocks() const;            // that hold rows
+  std::vector<std::int64_t> ids() const;  // of all rows, in no order
   // The key of a row; empty if there is none of this id. Valid until the index changes.
   std::span<const float> key(std::int64_t id) const;
 

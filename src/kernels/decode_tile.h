@@ -105,15 +105,19 @@ constexpr int blocks_of(int rows) {
   return rows == 1 ? 2 * kPer : rows == 2 ? (kPer == 1 ? 2 : 4) : rows <= 4 ? 2 : 1;
 }
 
-template <class E, int kRows>
-void dot_rows(const float* queries, const StoredRows& keys, const RowsAhead& next, float* scores) {
-  constexpr int kBlocks = blocks_of<E>(kRows);
-  Asker asker(keys, sizeof(typename E::Stored), next);
-  int first = 0;
+// Keys from `first` on, kBlocks blocks at a time, and what is left over in halves of that.
+template <class E, int kRows, int kBlocks>
+inline void dot_from(int first, const float* queries, const StoredRows& keys, Asker& asker,
+                     float* scores) {
   for (; first + (kBlocks - 1) * kLanes < keys.count; first += kBlocks * kLanes)
     dot_blocks<E, kRows, kBlocks>(queries, keys, first, asker, scores);
-  for (; first < keys.count; first += kLanes)
-    dot_blocks<E, kRows, 1>(queries, keys, first, asker, scores);
+  if constexpr (kBlocks > 1) dot_from<E, kRows, kBlocks / 2>(first, queries, keys, asker, scores);
+}
+
+template <class E, int kRows>
+void dot_rows(const float* queries, const StoredRows& keys, const RowsAhead& next, float* scores) {
+  Asker asker(keys, sizeof(typename E::Stored), next);
+  dot_from<E, kRows, blocks_of<E>(kRows)>(0, queries, keys, asker, scores);
 }
 
 template <class E>

@@ -84,7 +84,8 @@ class Clustering {
           small.push_back(i);
       }
       for (std::size_t from = 0; from < small.size(); from += 32) {
-        const auto count = static_cast<std::int64_t>(std::min<std::size_t>(32, small.size() - from));
+        const auto count =
+            static_cast<std::int64_t>(std::min<std::size_t>(32, small.size() - from));
         parallel_for(options_.threads, count, [&](std::int64_t i) {
           const std::size_t at = small[from + static_cast<std::size_t>(i)];
           parts[at] = split(pending[at], 1);
@@ -112,8 +113,8 @@ class Clustering {
   // Splitting a large group counts for half of the work, its parts for the other half.
   void report() const {
     if (!options_.progress || order_.empty()) return;
-    options_.progress(std::min(1.0, static_cast<double>(worked_ + large_) /
-                                        (3.0 * static_cast<double>(order_.size()))));
+    options_.progress(std::min(
+        1.0, static_cast<double>(worked_ + large_) / (3.0 * static_cast<double>(order_.size()))));
   }
 
   void gather(std::int64_t from, std::int64_t count, float* to) const {

@@ -67,9 +67,7 @@ void MemoryIndex::Store::measure(std::size_t b) {
       mean[d] = static_cast<float>(exact);
       squares += (exact - double{mean[d]}) * (exact - double{mean[d]});
     }
-    return (std::sqrt(squares) +
-            static_cast<double>(n) * std::ldexp(1.0, -52) * largest) *
-           kWiden;
+    return (std::sqrt(squares) + static_cast<double>(n) * std::ldexp(1.0, -52) * largest) * kWiden;
   };
   float* centre = centroids.data() + b * at(dim);
   float* mean = means.data() + b * at(value_dim);
@@ -108,8 +106,8 @@ void MemoryIndex::Store::put(std::size_t b, std::int64_t id, std::span<const flo
   block.keys.insert(block.keys.end(), key.begin(), key.end());
   block.values.insert(block.values.end(), value.begin(), value.end());
   block.key_radius = std::max(block.key_radius, distance(key.data(), centre, dim));
-  block.value_radius =
-      std::max(block.value_radius, distance(value.data(), means.data() + b * at(value_dim), value_dim));
+  block.value_radius = std::max(
+      block.value_radius, distance(value.data(), means.data() + b * at(value_dim), value_dim));
   double squares = 0;
   for (std::int64_t d = 0; d < dim; ++d) {
     const double residual = double{key[at(d)]} - double{centre[d]};
@@ -125,8 +123,11 @@ void MemoryIndex::Store::put(std::size_t b, std::int64_t id, std::span<const flo
 void MemoryIndex::Store::split(std::size_t b) {
   IndexBlock old;
   std::swap(old, blocks[b]);
-  const Clusters parts = cluster(
-      old.keys, {.dim = dim, .largest = kBlockRows, .seed = seed + blocks.size(), .threads = 1, .progress = {}});
+  const Clusters parts = cluster(old.keys, {.dim = dim,
+                                            .largest = kBlockRows,
+                                            .seed = seed + blocks.size(),
+                                            .threads = 1,
+                                            .progress = {}});
   for (std::size_t p = 0; p + 1 < parts.begin.size(); ++p) {
     std::size_t to = b;
     if (p > 0) {
@@ -166,7 +167,8 @@ MemoryIndex::MemoryIndex(std::span<const std::int64_t> ids, std::span<const floa
   store.places.reserve(ids.size());
   for (std::int64_t i = 0; i < n; ++i) {
     if (!store.places.try_emplace(ids[at(i)]).second)
-      throw std::invalid_argument("MemoryIndex: two rows have the id " + std::to_string(ids[at(i)]));
+      throw std::invalid_argument("MemoryIndex: two rows have the id " +
+                                  std::to_string(ids[at(i)]));
     require_finite(ids[at(i)], "k", keys.subspan(at(i * dim), at(dim)));
     require_finite(ids[at(i)], "v", values.subspan(at(i * value_dim), at(value_dim)));
   }
@@ -221,6 +223,13 @@ std::int64_t MemoryIndex::blocks() const {
                        [](const IndexBlock& block) { return block.rows() > 0; });
 }
 
+std::vector<std::int64_t> MemoryIndex::ids() const {
+  std::vector<std::int64_t> ids;
+  ids.reserve(store_->places.size());
+  for (const auto& [id, place] : store_->places) ids.push_back(id);
+  return ids;
+}
+
 std::span<const float> MemoryIndex::key(std::int64_t id) const {
   const auto place = store_->places.find(id);
   if (place == store_->places.end()) return {};
@@ -256,14 +265,14 @@ void MemoryIndex::insert(std::int64_t id, std::span<const float> key,
   }
   IndexBlock& block = store.blocks[best];
   const auto n = static_cast<double>(block.rows());
-  store.places[id] = {static_cast<std::uint32_t>(best), static_cast<std::uint32_t>(block.ids.size())};
+  store.places[id] = {static_cast<std::uint32_t>(best),
+                      static_cast<std::uint32_t>(block.ids.size())};
   store.put(best, id, key, value);
   // mean' − centre = (n·(mean − centre) + (row − centre)) / (n + 1)
   const auto drifted = [&](double drift, const float* row, const float* centre, std::int64_t size) {
     return (n * drift + distance(row, centre, size)) / (n + 1) * kWiden;
   };
-  block.key_drift =
-      drifted(block.key_drift, key.data(), store.centroid(best).data(), store.dim);
+  block.key_drift = drifted(block.key_drift, key.data(), store.centroid(best).data(), store.dim);
   block.value_drift =
       drifted(block.value_drift, value.data(), store.mean(best).data(), store.value_dim);
   ++block.changes;

@@ -19,9 +19,9 @@ namespace {
 
 constexpr double kNothing = -std::numeric_limits<double>::infinity();
 constexpr double kInfinite = std::numeric_limits<double>::infinity();
-constexpr double kUnit = 0x1p-24;   // u: float32 rounds by at most this, relatively
-constexpr double kLeast = 0x1p-149; // and by at most this where it is tiny
-constexpr int kSegment = 32;        // dims that are added in float32
+constexpr double kUnit = 0x1p-24;    // u: float32 rounds by at most this, relatively
+constexpr double kLeast = 0x1p-149;  // and by at most this where it is tiny
+constexpr int kSegment = 32;         // dims that are added in float32
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
@@ -75,18 +75,19 @@ namespace {
 struct View {
   enum State : std::uint8_t { closed, scanned, read };
   State state = closed;
-  double score = 0;         // of the centroid
+  double score = 0;                        // of the centroid
   double low = kNothing, high = kNothing;  // of the mass of the rows that were not read
   double read_mass = kNothing;
-  double read_off = 0;      // how far the logarithm of a read row's weight can be off
-  double value_off = 0;     // κ: how far the mean value of the rows that were not read is from the block's
-  double code_off = 0;      // h: scanned: how far a row's score can be off
+  double read_off = 0;        // how far the logarithm of a read row's weight can be off
+  double value_off = 0;       // κ: how far the mean value of the rows not read is from the block's
+  double code_off = 0;        // h: scanned: how far a row's score can be off
   std::vector<float> scores;  // scanned: of each row, less `score`; −inf once the row was read
-  std::int64_t left = 0;    // rows not read
+  float top = 0;              // scanned: the largest of them
+  std::int64_t left = 0;      // rows not read
 
-  double half = 0;          // of high − low, around the mass that the block's mean stands for, over e^shift
-  double represented = 0;   // that mass, over e^shift
-  double away = 0;          // D: how far the block's mean is from the answer
+  double half = 0;  // of high − low, around the mass that the block's mean stands for, over e^shift
+  double represented = 0;  // that mass, over e^shift
+  double away = 0;         // D: how far the block's mean is from the answer
 };
 
 // The rows of a block to read; all that are left if listed is empty.
@@ -129,7 +130,7 @@ class Search {
       choose();
       scan();
       read();
-      budget_ *= 4;
+      budget_ *= 8;
     }
   }
 
@@ -175,8 +176,8 @@ class Search {
     view.high = mass + off + a + std::log(mean);
     view.read_off = rounding((of.centroid_norm + of.key_radius) * kWiden) + 2 * kUnit;
     view.value_off =
-        std::min(of.value_radius, 2 * std::tanh(a / 2) * (of.value_radius + of.value_drift) +
-                                      of.value_drift) *
+        std::min(of.value_radius,
+                 2 * std::tanh(a / 2) * (of.value_radius + of.value_drift) + of.value_drift) *
         kWiden;
   }
 
@@ -233,7 +234,8 @@ class Search {
       const double radius = ranking_ ? 1 : block(b).value_radius;
       farthest = std::max(farthest, radius + view.away);
       if (view.read_mass > kNothing)
-        error_ += std::exp(view.read_mass - shift_) * std::expm1(view.read_off) * (radius + view.away);
+        error_ +=
+            std::exp(view.read_mass - shift_) * std::expm1(view.read_off) * (radius + view.away);
       if (view.left > 0) {
         const double high = std::exp(view.high - shift_);
         unread += high;
@@ -248,8 +250,7 @@ class Search {
       bound = error_ / (read + unread);
     } else {
       bound += ((kBlockRows + 4) * kUnit * read_size + 1e-9 * represented_size) / least_ +
-               kUnit * norm +
-               std::sqrt(static_cast<double>(store_.value_dim)) * kLeast * 2;
+               kUnit * norm + std::sqrt(static_cast<double>(store_.value_dim)) * kLeast * 2;
     }
     // An answer is a mean of values, and none is farther away.
     const double cap = ranking_ ? 1 : farthest + kUnit * norm;
@@ -280,6 +281,7 @@ class Search {
   // ---- what to look at next: the most error a row's worth of reading can take away first
 
   static constexpr int kBuckets = 1024;  // of a quarter of a power of two, the middle one at worth_
+  static constexpr int kMinor = kBuckets / 2 - 64;  // 2⁻¹⁶ of it
   double bucket_top(int bucket) const {
     return bucket + 1 == kBuckets
                ? kInfinite
@@ -317,10 +319,14 @@ class Search {
         costs[at(bucket(closed_density(view)))] += cost(view);
         continue;
       }
-      const double base = scanned_density(view);
-      for (const float x : view.scores)
-        if (x > kDone) open[at(bucket(base + double{x}))] += 1;
-      all_open += static_cast<double>(view.left);
+      const double base = scanned_density(view), rows = static_cast<double>(view.left);
+      const int top = bucket(base + double{view.top});
+      if (top < kMinor)  // too little to tell its rows apart
+        open[at(top)] += rows;
+      else
+        for (const float x : view.scores)
+          if (x > kDone) open[at(bucket(base + double{x}))] += 1;
+      all_open += rows;
     }
     int least = 0;  // what lies in lower buckets may stay
     double below = 0, wanted = all_open;
@@ -360,10 +366,12 @@ class Search {
         continue;
       }
       const double base = scanned_density(view);
+      const int top = bucket(base + double{view.top});
+      if (top < from) continue;
       Work work{b, {}};
       for (std::size_t i = 0; i < view.scores.size(); ++i) {
         if (!(view.scores[i] > kDone)) continue;
-        const int of = bucket(base + double{view.scores[i]});
+        const int of = top < kMinor ? top : bucket(base + double{view.scores[i]});
         if (of == from && beyond > 0)
           beyond -= 1;
         else if (of >= from)
@@ -377,12 +385,12 @@ class Search {
 
   // The mass of the rows that were not read, from their codes.
   static void weigh_left(View& view) {
-    float most = kDone;
-    for (const float x : view.scores) most = std::max(most, x);
+    view.top = kDone;
+    for (const float x : view.scores) view.top = std::max(view.top, x);
     double sum = 0;
     for (const float x : view.scores)
-      if (x > kDone) sum += std::exp(double{x} - double{most});
-    const double mass = view.left == 0 ? kNothing : view.score + double{most} + std::log(sum);
+      if (x > kDone) sum += std::exp(double{x} - double{view.top});
+    const double mass = view.score + double{view.top} + std::log(sum);
     view.low = mass - view.code_off;
     view.high = mass + view.code_off;
   }
@@ -402,17 +410,16 @@ class Search {
       view.scores.resize(at(of.rows()));
       for (std::size_t r = 0; r < view.scores.size(); ++r)
         // A number too large for float32 says nothing; the row is read before all others.
-        view.scores[r] = std::clamp(static_cast<float>(scale_ * of.step * double{dots[r]}),
-                                    -kHuge, kHuge);
+        view.scores[r] =
+            std::clamp(static_cast<float>(scale_ * of.step * double{dots[r]}), -kHuge, kHuge);
       const bool usable = std::all_of(view.scores.begin(), view.scores.end(),
                                       [](float x) { return std::fabs(x) < kHuge; });
       const double norm = (of.key_radius + of.code_error) * kWiden;
-      view.code_off =
-          usable ? reach_ * of.code_error * kWiden +
-                       static_cast<double>(dim + 4) * kUnit * reach_ * norm +
-                       std::fabs(scale_) * dim * kLeast * (1 + of.step) +
-                       rounding(of.centroid_norm)
-                 : kInfinite;
+      view.code_off = usable ? reach_ * of.code_error * kWiden +
+                                   static_cast<double>(dim + 4) * kUnit * reach_ * norm +
+                                   std::fabs(scale_) * dim * kLeast * (1 + of.step) +
+                                   rounding(of.centroid_norm)
+                             : kInfinite;
       if (!usable) std::fill(view.scores.begin(), view.scores.end(), kHuge);
       view.value_off = of.value_radius * kWiden;
       const double low = view.low, high = view.high;
@@ -463,17 +470,17 @@ class Search {
                                    {of.values.data(), size, static_cast<int>(count), size}, {},
                                    &none, weighted.data());
       else if (size > 0)
-        floats.weighted_sum_listed_values(weights.data(), work.listed.data(),
-                                          static_cast<int>(count),
-                                          {of.values.data(), size, static_cast<int>(of.rows()), size},
-                                          none, weighted.data());
+        floats.weighted_sum_listed_values(
+            weights.data(), work.listed.data(), static_cast<int>(count),
+            {of.values.data(), size, static_cast<int>(of.rows()), size}, none, weighted.data());
       part.weighted = std::span<const float>(weighted).first(at(value_dim));
       if (std::all_of(part.weighted.begin(), part.weighted.end(),
                       [](float x) { return std::isfinite(x); }))
         sum.add_block(part);
       else  // too large for float32
         for (std::int64_t i = 0; i < count; ++i)
-          sum.add(scores[at(i)], std::span(of.values).subspan(at(row(i) * value_dim), at(value_dim)));
+          sum.add(scores[at(i)],
+                  std::span(of.values).subspan(at(row(i) * value_dim), at(value_dim)));
     } else {
       sum.add_block(part);
     }
@@ -520,7 +527,7 @@ class Search {
   std::vector<double> answer_;
   IndexReading reading_;
   double shift_ = 0, least_ = 0, error_ = 0, log_worth_ = 0;
-  double budget_ = 1024;  // rows' worth of the next look
+  double budget_ = 4096;  // rows' worth of the next look
   bool flat_ = false;     // codes save nothing: read rows at once
   std::vector<std::size_t> to_scan_;
   std::vector<Work> to_read_;

@@ -58,7 +58,8 @@ struct MemoryIndex::Store {
     centroids.resize(centroids.size() + static_cast<std::size_t>(dim));
     means.resize(means.size() + static_cast<std::size_t>(value_dim));
   }
-  void put(std::size_t b, std::int64_t id, std::span<const float> key, std::span<const float> value);
+  void put(std::size_t b, std::int64_t id, std::span<const float> key,
+           std::span<const float> value);
   void split(std::size_t b);
 };
 

@@ -105,7 +105,7 @@ struct Shape {
       keys.push_back(draw.vector(dim, key_size));
       values.push_back(draw.vector(value_dim, value_size));
       for (float& x : keys.back()) x += offset * key_size;
-      for (float& x : values.back()) x += offset * value_size * 0.01f;
+      for (float& x : values.back()) x += 0.01f * value_size * offset;
     }
   }
   Row row(Draw& draw) const {
@@ -113,7 +113,8 @@ struct Shape {
     Row row{keys[c], values[c]};
     const float far = outliers && draw.below(50) == 0 ? 30.0f : 1.0f;
     for (float& x : row.key) x += draw.normal(far * inside * key_size);
-    for (float& x : row.value) x += draw.normal(far * value_inside * value_size);
+    for (float& x : row.value)
+      x = std::clamp(x + draw.normal(far * value_inside * value_size), -3e38f, 3e38f);
     return row;
   }
 };
@@ -124,8 +125,7 @@ struct Trial {
   Rows rows;
   MemoryIndex index;
 
-  explicit Trial(std::uint64_t seed)
-      : draw(seed), shape(draw), index(shape.dim, shape.value_dim) {
+  explicit Trial(std::uint64_t seed) : draw(seed), shape(draw), index(shape.dim, shape.value_dim) {
     const std::int64_t n = draw.one_of<std::int64_t>({1, 2, 20, 100, 128, 129, 300, 1000});
     std::vector<std::int64_t> ids;
     std::vector<float> keys, values;
@@ -163,14 +163,16 @@ struct Trial {
   int ask() {
     std::vector<float> query = draw.vector(shape.dim, 1);
     if (draw.below(3) == 0)  // like a row
-      query = std::next(rows.begin(), draw.below(static_cast<std::int64_t>(rows.size())))->second.key;
+      query =
+          std::next(rows.begin(), draw.below(static_cast<std::int64_t>(rows.size())))->second.key;
     float length = 0, key = 0;
     for (const float x : query) length = std::max(length, std::fabs(x));
     for (const float x : rows.begin()->second.key) key = std::max(key, std::fabs(x));
     // scores of about so many nats, and now and then whatever comes
     const float sharp = draw.one_of<float>({0, 1e-3f, 0.1f, 1, 3, 10, 30, 300, 1e4f, 1e30f});
     const float factor = draw.one_of<float>({1, 1, 1, -1}) * sharp;
-    float scale = length * key > 0 && std::isfinite(length * key) ? factor / (length * key) : factor;
+    float scale =
+        length * key > 0 && std::isfinite(length * key) ? factor / (length * key) : factor;
     if (!std::isfinite(scale)) scale = 1e30f;
     IndexQuery options;
     options.threads = 1;
