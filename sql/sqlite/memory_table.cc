@@ -475,7 +475,8 @@ void write(Table& table, sqlite3_value* old_id, sqlite3_value** values, sqlite3_
   for (float& x : key) x += 0.0f;  // −0 = 0, so that equal keys have equal bytes
   const bool replace = sqlite3_vtab_on_conflict(table.db) == SQLITE_REPLACE;
   const std::string conflict = replace ? " OR REPLACE" : "";
-  const TableIndex::Writing writing(table.index ? &*table.index : nullptr);
+  // REPLACE may take away rows that nobody names here: the index then reads for itself what is left.
+  const TableIndex::Writing writing(table.index && !replace ? &*table.index : nullptr);
   std::string sql = is_null(old_id)
                         ? "INSERT" + conflict + " INTO " + table.rows() + "(id, key" +
                               table.list(", c") + ") VALUES(?1, ?2"
