@@ -107,7 +107,11 @@ void MemoryReader::flush() {
   pending_ = 0;  // an error leaves no row behind that would be met again
   const kernels::StoredRows keys{keys_.data(), dim, count, dim};
   const kernels::StoredRows values{values_.data(), value_dim, count, value_dim};
-  if (!floats.all_finite(keys) || (value_dim > 0 && !floats.all_finite(values)))
+  // A NaN or an infinity, times whatever and added to whatever, leaves no finite number: where sums are finite the rows are.
+  const auto finite = [](std::span<const float> sums) {
+    return std::all_of(sums.begin(), sums.end(), [](float x) { return std::isfinite(x); });
+  };
+  const auto require_finite_rows = [&] {
     for (int i = 0; i < count; ++i) {
       const auto at = static_cast<std::size_t>(i);
       require_finite(numbers_[at], "k", {keys_.data() + i * std::int64_t{dim}, query_.size()});
@@ -115,9 +119,11 @@ void MemoryReader::flush() {
           numbers_[at], "v",
           {values_.data() + i * std::int64_t{value_dim}, static_cast<std::size_t>(value_dim)});
     }
+  };
 
   // scores[i] = scale·log2 e · query·key_i
   floats.query_dot_keys(packed_.data(), 1, keys, {}, scores_.data());
+  if (!finite(std::span(scores_).first(static_cast<std::size_t>(count)))) require_finite_rows();
   std::array<float, kBlock> log2_scores;
   for (int i = 0; i < count; ++i) {
     const float score = scores_[static_cast<std::size_t>(i)];
@@ -131,6 +137,8 @@ void MemoryReader::flush() {
   if (value_dim > 0) {
     std::fill(weighted_.begin(), weighted_.end(), 0.0f);
     floats.weighted_sum_values(scores_.data(), 1, values, {}, &alpha, weighted_.data());
+    if (!finite(std::span(weighted_).first(static_cast<std::size_t>(value_dim))))
+      require_finite_rows();
   }
 
   MemoryState::Block block;
