@@ -1,6 +1,6 @@
 // The index beside reading every row: rows read, error asked, certified and actual, time.
 //
-//   memory_index [--rows N] [--dim D] [--queries Q] [--threads T] [--minilm FILE] [--scale S …]
+//   memory_index [--rows N] [--dim D] [--queries Q] [--threads T] [--minilm FILE] [--scale S …] [--only NAME]
 //
 // Clustered keys: 4,000 directions on the unit sphere, each row one of them and noise of a fifth of its length. Isotropic keys:
 // each number standard normal. MiniLM: FILE holds float32 rows of 384, the queries are its last rows, which are left out of the
@@ -216,13 +216,14 @@ int main(int argc, char** argv) {
   CLI::App app("The index over a large memory beside reading every row");
   std::int64_t rows = 100'000, dim = 384, queries = 10;
   int threads = 0;
-  std::string minilm;
+  std::string minilm, only;
   std::vector<double> scales{20, 50, 100};
   app.add_option("--rows", rows, "rows of each memory")->capture_default_str();
   app.add_option("--dim", dim, "numbers in a key")->capture_default_str();
   app.add_option("--queries", queries, "questions")->capture_default_str();
   app.add_option("--threads", threads, "0: one for each core")->capture_default_str();
   app.add_option("--minilm", minilm, "file of float32 vectors, 384 each");
+  app.add_option("--only", only, "one of MiniLM, clustered, isotropic; all unless given");
   app.add_option("--scale", scales, "of unit keys; isotropic ones have 1/√dim")
       ->capture_default_str();
   CLI11_PARSE(app, argc, argv);
@@ -231,10 +232,14 @@ int main(int argc, char** argv) {
       "codes read (mean) | read everything | ms | exact scan ms | faster |\n"
       "|---|---|---|---|---|---|---|---|---|---|---|\n");
   try {
-    if (!minilm.empty()) measure("MiniLM", stored(minilm, 384, queries, rows), scales, threads);
-    measure("clustered", clustered(rows, dim, queries, threads), scales, threads);
-    measure("isotropic", isotropic(rows, dim, queries, threads),
-            {1 / std::sqrt(static_cast<double>(dim))}, threads);
+    const auto wanted = [&](const char* name) { return only.empty() || only == name; };
+    if (!minilm.empty() && wanted("MiniLM"))
+      measure("MiniLM", stored(minilm, 384, queries, rows), scales, threads);
+    if (wanted("clustered"))
+      measure("clustered", clustered(rows, dim, queries, threads), scales, threads);
+    if (wanted("isotropic"))
+      measure("isotropic", isotropic(rows, dim, queries, threads),
+              {1 / std::sqrt(static_cast<double>(dim))}, threads);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "memory_index: %s\n", error.what());
     return 1;

@@ -240,8 +240,8 @@ std::span<const float> MemoryIndex::key(std::int64_t id) const {
 void MemoryIndex::insert(std::int64_t id, std::span<const float> key,
                          std::span<const float> value) {
   Store& store = *store_;
-  check_size(key.size(), 1, store.dim, "key");
-  check_size(value.size(), 1, store.value_dim, "value");
+  check_size(key.size(), 1, store.dim, "keys");
+  check_size(value.size(), 1, store.value_dim, "values");
   require_finite(id, "k", key);
   require_finite(id, "v", value);
   if (store.places.contains(id))

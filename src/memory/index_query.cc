@@ -336,9 +336,7 @@ class Search {
       wanted -= open[at(least)];
     }
     // Codes that leave most rows to be read are not worth looking at.
-    if (!flat_ && static_cast<double>(reading_.codes_read) > 4096 &&
-        reading_.codes_read > reading_.rows / 16 && wanted > all_open / 2)
-      flat_ = true;
+    if (reading_.codes_read > 4096 && wanted > all_open / 2) flat_ = true;
     int from = kBuckets;
     double spent = 0;
     while (from > 0 && spent < budget_ && (from > least || spent == 0)) {
@@ -377,7 +375,12 @@ class Search {
         else if (of >= from)
           work.listed.push_back(static_cast<std::int32_t>(i));
       }
-      if (!work.listed.empty()) to_read_.push_back(std::move(work));
+      // Rows in a row are read faster than rows here and there.
+      const std::int64_t rows = block(b).rows();
+      const auto listed = static_cast<std::int64_t>(work.listed.size());
+      if (listed == 0) continue;
+      if (2 * listed > rows && view.left == rows) work.listed.clear();
+      to_read_.push_back(std::move(work));
     }
   }
 

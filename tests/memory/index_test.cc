@@ -212,6 +212,147 @@ std::int64_t trials(std::uint64_t first, std::int64_t count) {
   return saved;
 }
 
+// Rows around directions of length 1, `apart` from them, and as values the directions' numbers.
+struct Directions {
+  std::int64_t rows, dim;
+  std::vector<std::int64_t> ids;
+  std::vector<float> keys, values, queries;
+
+  Directions(std::int64_t n, std::int64_t d, std::int64_t count, float apart) : rows(n), dim(d) {
+    Draw draw(17);
+    const float unit = 1 / std::sqrt(static_cast<float>(dim));
+    queries = draw.vector(count * dim, unit);
+    keys = draw.vector(rows * dim, unit * apart);
+    for (std::int64_t i = 0; i < rows; ++i) {
+      ids.push_back(i);
+      values.push_back(static_cast<float>(i % count));
+      for (std::int64_t k = 0; k < dim; ++k)
+        keys[static_cast<std::size_t>(i * dim + k)] +=
+            queries[static_cast<std::size_t>(i % count * dim + k)];
+    }
+  }
+  MemoryIndex index(const MemoryIndex::Options& options = {}) const {
+    return {ids, keys, dim, values, 1, options};
+  }
+  std::span<const float> query(std::int64_t i) const {
+    return std::span(queries).subspan(static_cast<std::size_t>(i * dim),
+                                      static_cast<std::size_t>(dim));
+  }
+};
+
+TEST(Index, ReadsLittleWhereKeysAreAlike) {
+  const Directions d(6000, 48, 60, 0.05f);
+  const MemoryIndex index = d.index();
+  for (std::int64_t q = 0; q < 60; ++q) {
+    const IndexAnswer answer = index.attend(d.query(q), {.max_error = 0.5, .scale = 40});
+    EXPECT_NEAR(answer.value[0], static_cast<float>(q), answer.err_bound);
+    EXPECT_LE(answer.err_bound, 0.5);
+    EXPECT_LT(answer.rows_read, 600);
+    const IndexRanking ranking = index.rank(d.query(q), {.max_error = 0.01, .scale = 40});
+    EXPECT_EQ(ranking.best.front().id % 60, q);
+    EXPECT_LT(ranking.rows_read, 600);
+  }
+}
+
+// Equal weights, or keys without any likeness: every row counts, and the index says that it saved nothing.
+TEST(Index, ReadsEverythingWhereNothingIsSaved) {
+  Draw draw(4);
+  const std::int64_t rows = 5000, dim = 32;
+  std::vector<std::int64_t> ids(static_cast<std::size_t>(rows));
+  for (std::int64_t i = 0; i < rows; ++i) ids[static_cast<std::size_t>(i)] = i;
+  const std::vector<float> keys = draw.vector(rows * dim, 1), values = draw.vector(rows * dim, 1);
+  const MemoryIndex index(ids, keys, dim, values, dim, {});
+  const std::vector<float> query = draw.vector(dim, 1);
+  std::vector<float> out(dim), lse(1);
+  qkv::attention({query.data(), {1, 1, 1, dim}}, {keys.data(), {1, 1, rows, dim}},
+                 {values.data(), {1, 1, rows, dim}}, {}, {{out.data(), {1, 1, 1, dim}}, lse});
+  const IndexAnswer answer = index.attend(query, {.max_error = 1e-4});
+  EXPECT_TRUE(answer.everything());
+  EXPECT_EQ(answer.rows_read, rows);
+  EXPECT_LT(answer.err_bound, 2e-3);
+  for (std::size_t d = 0; d < out.size(); ++d) EXPECT_NEAR(answer.value[d], out[d], 1e-6);
+  EXPECT_TRUE(index.rank(query, {.max_error = 0.01, .scale = 0}).everything());
+}
+
+TEST(Index, MeansAnswerWhereWeightsAreEqual) {
+  const Directions d(3000, 16, 30, 0.05f);
+  const IndexAnswer answer = d.index().attend(d.query(0), {.max_error = 0.01, .scale = 0});
+  EXPECT_EQ(answer.rows_read, 0);
+  EXPECT_NEAR(answer.value[0], 14.5f, answer.err_bound);
+}
+
+TEST(Index, TheSameBitsForAnyNumberOfThreads) {
+  const Directions d(4000, 24, 300, 0.5f);
+  MemoryIndex::Options alone, many;
+  alone.threads = 1;
+  many.threads = 5;
+  double done = 0;
+  many.progress = [&](double now) {
+    EXPECT_GE(now, done);
+    done = now;
+  };
+  const MemoryIndex a = d.index(alone), b = d.index(many);
+  EXPECT_EQ(done, 1);
+  EXPECT_EQ(a.blocks(), b.blocks());
+  for (std::int64_t q = 0; q < 20; ++q)
+    for (const double error : {0.0, 1.0, 20.0}) {
+      const IndexAnswer one = a.attend(d.query(q), {.max_error = error, .scale = 8, .threads = 1});
+      const IndexAnswer five = b.attend(d.query(q), {.max_error = error, .scale = 8, .threads = 5});
+      EXPECT_EQ(one.value, five.value);
+      EXPECT_EQ(one.err_bound, five.err_bound);
+      EXPECT_EQ(one.rows_read, five.rows_read);
+    }
+}
+
+TEST(Index, EmptyAndEmptiedAndFilledAgain) {
+  MemoryIndex index(2, 1);
+  const std::vector<float> query{1, 0}, value{5};
+  EXPECT_TRUE(index.attend(query).value.empty());
+  EXPECT_TRUE(index.rank(query).best.empty());
+  for (int turn = 0; turn < 3; ++turn) {
+    for (std::int64_t id = 0; id < 300; ++id) index.insert(id, query, value);
+    EXPECT_GE(index.blocks(), 3);  // all alike, and still at most 128 in a block
+    EXPECT_EQ(index.attend(query, {.max_error = 1e-3}).value, value);
+    for (std::int64_t id = 0; id < 300; ++id) EXPECT_TRUE(index.erase(id));
+    EXPECT_FALSE(index.erase(0));
+    EXPECT_EQ(index.blocks(), 0);
+    EXPECT_TRUE(index.attend(query).value.empty());
+  }
+  index.insert(7, query, value);
+  EXPECT_EQ(index.key(7)[0], 1);
+  EXPECT_TRUE(index.key(8).empty());
+  EXPECT_EQ(index.ids(), std::vector<std::int64_t>{7});
+}
+
+TEST(Index, WrongArgumentsAreNamed) {
+  const auto says = [](const auto& call, const std::string& what) {
+    try {
+      call();
+      ADD_FAILURE() << "no error, expected " << what;
+    } catch (const std::invalid_argument& error) {
+      EXPECT_NE(std::string(error.what()).find(what), std::string::npos) << error.what();
+    }
+  };
+  MemoryIndex index(2, 1);
+  const std::vector<float> key{1, 2}, value{3}, three{1, 2, 3}, wrong{1, NAN};
+  const std::vector<std::int64_t> twice{4, 4};
+  const std::vector<float> keys{1, 2, 3, 4}, values{1, 2};
+  index.insert(1, key, value);
+  says([&] { MemoryIndex(0, 1); }, "keys have 0 dimensions");
+  says([&] { MemoryIndex(1, 65537); }, "values have 65537 dimensions");
+  says([&] { MemoryIndex(twice, keys, 2, values, 1, {}); }, "two rows have the id 4");
+  says([&] { MemoryIndex(twice, key, 2, values, 1, {}); }, "keys hold 2 numbers, expected 2 × 2");
+  says([&] { index.insert(1, key, value); }, "there is a row with the id 1");
+  says([&] { index.insert(2, three, value); }, "keys hold 3 numbers, expected 1 × 2");
+  says([&] { index.insert(2, wrong, value); }, "row 2, column k: number 2 is NaN");
+  says([&] { index.attend(three); }, "q has 3 dimensions, keys have 2");
+  says([&] { index.attend(wrong); }, "q holds a number that is NaN");
+  says([&] { index.attend(key, {.max_error = -1}); }, "max_error is -1");
+  says([&] { index.attend(key, {.max_error = NAN}); }, "expected 0 or more");
+  says([&] { index.attend(key, {.scale = INFINITY}); }, "scale is not a finite number");
+  EXPECT_EQ(index.size(), 1);
+}
+
 TEST(Index, TheBoundHoldsOnRandomData) { EXPECT_GT(trials(1, 1500), 150); }
 
 // QKV_INDEX_TRIALS=100000 runs as many.
