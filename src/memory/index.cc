@@ -130,9 +130,11 @@ void MemoryIndex::Store::split(std::size_t b) {
                                             .progress = {}});
   for (std::size_t p = 0; p + 1 < parts.begin.size(); ++p) {
     std::size_t to = b;
-    if (p > 0) {
-      to = blocks.size();
-      add_block();
+    if (p > 0) {  // a block that lost its rows, or a new one
+      to = at(std::find_if(blocks.begin(), blocks.end(),
+                           [&](const IndexBlock& block) { return block.rows() == 0; }) -
+              blocks.begin());
+      if (to == blocks.size()) add_block();
     }
     for (std::int64_t i = parts.begin[p]; i < parts.begin[p + 1]; ++i) {
       const std::int64_t row = parts.order[at(i)];
