@@ -336,7 +336,10 @@ class Search {
       wanted -= open[at(least)];
     }
     // Codes that leave most rows to be read are not worth looking at.
-    if (reading_.codes_read > 4096 && wanted > all_open / 2) flat_ = true;
+    if (!flat_ && reading_.codes_read > 4096 && wanted > all_open / 2) {
+      flat_ = true;
+      if (wanted > 0.9 * all_open) budget_ = kInfinite;
+    }
     int from = kBuckets;
     double spent = 0;
     while (from > 0 && spent < budget_ && (from > least || spent == 0)) {
