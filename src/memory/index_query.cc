@@ -105,7 +105,8 @@ class Search {
         options_(options),
         ranking_(ranking),
         scale_(checked_scale(query, options.scale)),
-        reach_(std::fabs(scale_) * distance(query.data(), nullptr, store.dim)),
+        reach_(std::fabs(scale_) *
+               distance(query.data(), nullptr, static_cast<std::int64_t>(query.size()))),
         views_(store.blocks.size()),
         sum_(ranking ? 0 : store.value_dim),
         answer_(ranking ? 0 : at(store.value_dim)) {
@@ -249,12 +250,14 @@ class Search {
       for (const View& view : views_) read += std::exp(view.read_mass - view.read_off - shift_);
       bound = error_ / (read + unread);
     } else {
-      bound += ((kBlockRows + 4) * kUnit * read_size + 1e-9 * represented_size) / least_ +
-               kUnit * norm + std::sqrt(static_cast<double>(store_.value_dim)) * kLeast * 2;
+      bound += ((kBlockRows + 4) * kUnit * read_size + 1e-9 * represented_size) / least_;
     }
     // An answer is a mean of values, and none is farther away.
-    const double cap = ranking_ ? 1 : farthest + kUnit * norm;
+    const double cap = ranking_ ? 1 : farthest;
     reading_.err_bound = std::isnan(bound) ? cap : std::min(bound, cap);
+    if (!ranking_)  // the answer as float32
+      reading_.err_bound +=
+          kUnit * norm + std::sqrt(static_cast<double>(store_.value_dim)) * kLeast;
     reading_.err_bound *= kWiden;
   }
 

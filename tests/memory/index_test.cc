@@ -346,6 +346,7 @@ TEST(Index, WrongArgumentsAreNamed) {
   says([&] { index.insert(2, three, value); }, "keys hold 3 numbers, expected 1 × 2");
   says([&] { index.insert(2, wrong, value); }, "row 2, column k: number 2 is NaN");
   says([&] { index.attend(three); }, "q has 3 dimensions, keys have 2");
+  says([&] { index.attend(value); }, "q has 1 dimensions, keys have 2");
   says([&] { index.attend(wrong); }, "q holds a number that is NaN");
   says([&] { index.attend(key, {.max_error = -1}); }, "max_error is -1");
   says([&] { index.attend(key, {.max_error = NAN}); }, "expected 0 or more");
