@@ -284,14 +284,15 @@ class Search {
   // ---- what to look at next: the most error a row's worth of reading can take away first
 
   static constexpr int kBuckets = 1024;  // of a quarter of a power of two, the middle one at worth_
-  static constexpr int kMinor = kBuckets / 2 - 64;  // 2⁻¹⁶ of it
+  static constexpr int kMiddle = kBuckets / 2;
+  static constexpr int kMinor = kMiddle - 64;  // 2⁻¹⁶ of it
   double bucket_top(int bucket) const {
     return bucket + 1 == kBuckets
                ? kInfinite
-               : std::exp(log_worth_ + (bucket + 1 - kBuckets / 2) * (std::numbers::ln2 / 4));
+               : std::exp(log_worth_ + (bucket + 1 - kMiddle) * (std::numbers::ln2 / 4));
   }
   int bucket(double log_density) const {
-    const double of = (log_density - log_worth_) * (4 / std::numbers::ln2) + kBuckets / 2;
+    const double of = (log_density - log_worth_) * (4 / std::numbers::ln2) + kMiddle;
     return of > 0 ? static_cast<int>(std::min(of, kBuckets - 1.0)) : 0;
   }
   // A row's code is an eighth of its key and value.
