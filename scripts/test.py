@@ -181,6 +181,8 @@ def page(stage):
     stage.run("node", f"{tools}/typescript/bin/tsc", "-p", "tests/page")
     stage.run("node", f"{tools}/eslint/bin/eslint.js", "--config", "tests/page/eslint.config.js", *files)
     stage.run("node", f"{tools}/prettier/bin/prettier.cjs", "--check", "--print-width=100", *files)
+    stage.run("scripts/venv")
+    stage.run("scripts/package")  # pages of seen.save
     return stage.junit("node", "tests/page/run.js")
 
 

@@ -76,6 +76,7 @@ std::string fill(const std::string& runs) {
   std::string page(file("page.html"));
   replace(page, "/*style.css*/", std::string(file("style.css")));
   replace(page, "/*import map*/", import_map());
+  replace(page, "<!--payload-->\n", "");  // what pages of qkv.watch have more (python/qkv/page.py)
   replace(page, "/*runs*/", runs);
   return page;
 }
