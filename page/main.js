@@ -9,7 +9,6 @@ import { matrixView } from "qkv/matrix.js";
 import { questionView } from "qkv/question.js";
 import { TEXTS } from "qkv/text.js";
 import { tourView } from "qkv/tour.js";
-import { startWatch } from "qkv/watch.js";
 import { weightView } from "qkv/weight.js";
 
 /** @typedef {import("qkv/data.js").Run} Run */
@@ -156,5 +155,5 @@ function start(first, live) {
 }
 
 const data = JSON.parse(document.getElementById("runs")?.textContent ?? "[]");
-if (data.kind === "watch") startWatch(data);
+if (data.kind === "watch") (await import("qkv/watch.js")).startWatch(data);
 else start(data.live ? [] : data.map(readRun), Boolean(data.live));

@@ -1,10 +1,10 @@
 // The page of qkv.watch: what a model of any kind read, at any length. Only what is in sight is drawn.
 import { el } from "qkv/dom.js";
-import { mapPicture, mapView } from "qkv/map.js";
+import { mapPicture, mapView } from "qkv/watch_map.js";
 import { chosenLanguage, frame, languageButton, letters } from "qkv/frame.js";
 import { largestOf, strip } from "qkv/strips.js";
 import { number, percent, TEXTS, wholePercent } from "qkv/text.js";
-import { tokenList, visibleText } from "qkv/tokens.js";
+import { tokenList, visibleText } from "qkv/watch_tokens.js";
 import { checkRow, detailOf, readingOf, vectors } from "qkv/watch_data.js";
 import { WATCH } from "qkv/watch_text.js";
 

@@ -64,7 +64,8 @@ std::string data_url(std::string_view text) {
 std::string import_map() {
   std::string map;
   for (const PageFile& module : page_files()) {
-    if (!module.name.ends_with(".js")) continue;
+    // watch*.js are for pages that qkv.watch of the Python package writes.
+    if (!module.name.ends_with(".js") || module.name.starts_with("watch")) continue;
     map += (map.empty() ? "" : ",\n") + ("\"qkv/" + std::string(module.name)) + "\":\"" +
            data_url(module.text) + "\"";
   }

@@ -2,7 +2,7 @@
 // computed from q, k and the log-sum-exp when they come into sight.
 import { colour, context, el } from "qkv/dom.js";
 import { percent } from "qkv/text.js";
-import { visibleText } from "qkv/tokens.js";
+import { visibleText } from "qkv/watch_tokens.js";
 import { blockMap, detailOf, tile, vectors } from "qkv/watch_data.js";
 import { WATCH } from "qkv/watch_text.js";
 
