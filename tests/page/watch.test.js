@@ -177,7 +177,7 @@ test("keyboard alone: tokens, lines, answers, a weight, and back", async () => {
   await press("ArrowDown");
   await press("ArrowUp");
   await press("Enter");
-  assert.ok(await page.locator(".verdict.holds").isVisible());
+  assert.ok(await page.locator(".weight > .verdict.holds").isVisible());
   assert.equal(await page.locator(".weight .strip").count(), 3);
   await press("Escape");
   assert.ok(await page.locator(".weight").isHidden());
@@ -199,14 +199,14 @@ test("the map comes closer, says exact weights, and opens one", async () => {
   assert.ok((await under()).includes(`(${query - 1}) → `));
   await page.keyboard.press("Enter");
   assert.equal(await asking(page), query - 1);
-  assert.ok(await page.locator(".verdict.holds").isVisible());
+  assert.ok(await page.locator(".weight > .verdict.holds").isVisible());
   await page.keyboard.press("Escape");
   await page.click('.map .chip:has-text("全部")');
   const canvas = page.locator(".map .matrix");
   const box = await canvas.boundingBox();
   const place = { x: box.width / 2, y: box.height * 0.7 };
   for (let i = 0; i < 3; ++i) await canvas.click({ position: place }); // closer, closer, the weight
-  assert.ok(await page.locator(".verdict.holds").isVisible());
+  assert.ok(await page.locator(".weight > .verdict.holds").isVisible());
   await close();
 });
 
