@@ -14,11 +14,11 @@ const EN = {
     `${b}, ${p}. Open how ${a} came to read it`,
   go: (/** @type {string} */ b, /** @type {string} */ p) => `${b}, ${p}. Let it ask`,
   head: (/** @type {number} */ l, /** @type {number} */ h) => `layer ${l}, head ${h}`,
-  spread: (/** @type {string} */ n) => `a query reads ${n} tokens, in effect`,
+  spread: (/** @type {string} */ n) => `in effect, a token reads ${n} others here`,
   sink: (/** @type {number} */ k, /** @type {string} */ p) =>
     `${p} of its attention rests on token ${k}`,
   exact: "computed here from q and k, as the log-sum-exp of the engine confirms",
-  carried: "from the engine’s trace, to 5 decimals",
+  carried: "from the engine's trace, to 5 decimals",
   onlyBlocks:
     "This file carries only the block map of this head: save it with more room (megabytes=…), or ask for the head (tiles=[…]).",
   loading: "The rest of this file is still being read…",
@@ -38,7 +38,7 @@ const EN = {
     `Map of ${h}. Arrow keys move, plus and minus come closer and go back, 0 shows all, Enter opens the weight.`,
   heads: "Every head reads something else",
   headsIntro:
-    "Rows are layers, columns are heads: the map of each, and how many tokens a query of it reads in effect (e to the entropy). The more a single token takes from everybody, the greyer the number’s mark.",
+    "Rows are layers, columns are heads: the map of each, and how many others a token reads in it, in effect (e to the entropy). A grey line beneath: a single token takes that much of everybody's attention.",
   headLabel: (/** @type {string} */ h, /** @type {string} */ n) =>
     `${h}: reads ${n} tokens, in effect`,
   weightIntro: (/** @type {string} */ a, /** @type {string} */ b) => `How ${a} came to read ${b}.`,
@@ -73,7 +73,7 @@ const ZH = {
   open: (a, b, p) => `${b}，${p}。展开 ${a} 如何读到它`,
   go: (b, p) => `${b}，${p}。让它提问`,
   head: (l, h) => `第 ${l} 层，第 ${h} 头`,
-  spread: (n) => `一个查询实际上读 ${n} 个词元`,
+  spread: (n) => `在这里，一个词元实际上读 ${n} 个词元`,
   sink: (k, p) => `它的注意力有 ${p} 停在第 ${k} 个词元上`,
   exact: "在此由 q 和 k 算出，引擎的 log-sum-exp 可以证实",
   carried: "来自引擎的记录，保留 5 位小数",
@@ -94,7 +94,7 @@ const ZH = {
   mapLabel: (h) => `${h} 的图。方向键移动，加减号缩放，0 显示全部，回车展开权重。`,
   heads: "每个头读的都不一样",
   headsIntro:
-    "行是层，列是头：每个头的分块图，以及它的一个查询实际上读多少个词元（e 的熵次方）。单个词元从所有查询那里拿走得越多，数字下的标记越灰。",
+    "行是层，列是头：每个头的分块图，以及一个词元在其中实际上读多少个词元（e 的熵次方）。下方的灰线：单个词元拿走了所有词元这么多的注意力。",
   headLabel: (h, n) => `${h}：实际上读 ${n} 个词元`,
   weightIntro: (a, b) => `${a} 如何读到 ${b}。`,
   compare: "问题与键逐个相乘，再加起来。",

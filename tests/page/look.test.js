@@ -313,7 +313,7 @@ test("numbers of a long sentence that the page recomputes are named and held to 
     run.layers[0].weights[5] = null; // computed once more
   });
   await page.click(".head >> nth=5");
-  assert.match(await page.textContent(".through .source.fails"), /✗ .* NOT the engine’s/);
+  assert.match(await page.textContent(".through .source.fails"), /✗ .* NOT the engine's/);
   await close();
 });
 

@@ -130,7 +130,7 @@ test("what the file has no room for is said, and carried rows are shown as such"
   );
   const expected = it.read.map(([key, weight]) => [String(key), percent(weight)]);
   assert.deepEqual((await rows(page)).slice(0, expected.length), expected);
-  assert.match(await page.textContent(".answer .note"), /^from the engine’s trace/);
+  assert.match(await page.textContent(".answer .note"), /^from the engine's trace/);
   const empty = kinds.indexOf("map");
   await page.evaluate((at) => globalThis.qkv.change({ at }), [Math.floor(empty / 4), empty % 4]);
   assert.match(await page.textContent(".answer .note"), /carries only the block map/);
