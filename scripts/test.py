@@ -178,10 +178,12 @@ def docs(stage):
 def page(stage):
     """types, style and layout of the page's modules; the page in Chromium (tests/page)"""
     stage.run("scripts/page-tools")
-    tools, files = "tests/page/node_modules", sources("page/*.js", "tests/page/*.js")
+    tools, files = "tests/page/node_modules", sources("page/*.js", "tests/page/*.js", "bench/page/*.js")
     stage.run("node", f"{tools}/typescript/bin/tsc", "-p", "tests/page")
     stage.run("node", f"{tools}/eslint/bin/eslint.js", "--config", "tests/page/eslint.config.js", *files)
     stage.run("node", f"{tools}/prettier/bin/prettier.cjs", "--check", "--print-width=100", *files)
+    stage.run("scripts/venv")
+    stage.run("scripts/package")  # pages of seen.save
     return stage.junit("node", "tests/page/run.js")
 
 

@@ -351,18 +351,24 @@ class Seen:
 
     def to_json(self, batch: int = 0) -> dict[str, Any]:
         """Everything that was seen of one batch entry, as what json.dumps takes."""
-        from .page import report
+        from .report import report
 
         return report(self, batch)
 
-    def save(self, path: str | Path, batch: int = 0) -> None:
-        """Writes a page that shows what was seen, complete in one file."""
+    def save(self, path: str | Path, batch: int = 0, *, megabytes: float = 48, tiles: Iterable[tuple[int, int]] | None = None) -> None:
+        """Writes a page that shows what was seen, complete in one file, at any length (docs/page.md).
+
+        Block maps of all heads are always in it. As far as `megabytes` goes there are then, of each head, the keys that every query
+        read most, and of the heads that choose most sharply q and k, from which the page computes every weight. `tiles` names the
+        heads, (layer, head), whose q and k shall be there instead, whatever their size. Raises ValueError if nothing was seen or a
+        head is named that was not.
+        """
         from .page import page
 
-        Path(path).write_text(page(self, batch), encoding="utf-8")
+        Path(path).write_text(page(self, batch, megabytes, tiles), encoding="utf-8")
 
     def _repr_html_(self) -> str:
-        from .page import notebook
+        from .report import notebook
 
         return notebook(self)
 
