@@ -256,7 +256,8 @@ def test_what_fails_or_is_cancelled_leaves_nothing(server):
     assert int(grown) * 4096 < 2 << 20  # one block of 128 rows that stayed behind each time would be 300 MB
 
 
-def test_a_cancelled_query_stops_and_the_session_goes_on(server):
+def test_a_cancelled_query_stops_and_the_session_goes_on(both):
+    _, server, _ = both
     with pytest.raises(SqlError, match="canceling statement due to statement timeout"):
         server.rows("SET statement_timeout = 200; SELECT attention(vector(i), vector(i), i) FROM generate_series(1, 1) j, generate_series(1, 2000000000) i GROUP BY j")
     got = server.rows(f"{PARALLEL} SET statement_timeout = 1; \\set ON_ERROR_STOP off\nSELECT attention('{{1}}', vector(a.id), b.x) FROM t a, t b;\n"
