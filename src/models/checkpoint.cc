@@ -7,7 +7,7 @@ Checkpoint::Checkpoint(const std::filesystem::path& folder)
 
 std::vector<float> Checkpoint::tensor(const std::string& name,
                                       std::initializer_list<std::int64_t> shape) const {
-  return file_.read(name, std::span(shape.begin(), shape.size()));
+  return file_->read(name, std::span(shape.begin(), shape.size()));
 }
 
 Checkpoint::Affine Checkpoint::affine(const std::string& name, std::int64_t out,

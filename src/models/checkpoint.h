@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,11 +21,13 @@ class Checkpoint {
   // Opens model.safetensors of a model's folder.
   explicit Checkpoint(const std::filesystem::path& folder);
 
-  const Safetensors& file() const { return file_; }
-  bool has(const std::string& name) const { return file_.has(name); }
+  virtual ~Checkpoint() = default;
 
-  std::vector<float> tensor(const std::string& name,
-                            std::initializer_list<std::int64_t> shape) const;
+  const Safetensors& file() const { return *file_; }
+  bool has(const std::string& name) const { return file_ && file_->has(name); }
+
+  virtual std::vector<float> tensor(const std::string& name,
+                                    std::initializer_list<std::int64_t> shape) const;
 
   // A weight and a bias, kept alive until the layer is packed.
   struct Affine {
@@ -40,8 +43,12 @@ class Checkpoint {
   // The oldest checkpoints call the two gamma and beta.
   layers::LayerNorm norm(const std::string& name, std::int64_t width, float epsilon = 1e-5f) const;
 
+ protected:
+  Checkpoint() = default;  // of one whose tensors come from elsewhere
+  bool has_file() const { return file_.has_value(); }
+
  private:
-  Safetensors file_;
+  std::optional<Safetensors> file_;
 };
 
 }  // namespace qkv::models

@@ -4,11 +4,14 @@
 #include <array>
 #include <cmath>
 #include <initializer_list>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "models/checkpoint.h"
+#include "models/initial.h"
+#include "models/stopped.h"
 
 namespace qkv::models {
 namespace {
@@ -17,10 +20,17 @@ using layers::AttentionShape;
 using layers::Buffer;
 using layers::LinearPart;
 
-// What Marian's layers are called in its checkpoints.
+// What Marian's layers are called in its checkpoints; from a file, or made from a seed.
 class Loader : public Checkpoint {
  public:
   using Checkpoint::Checkpoint;
+  Loader(std::uint64_t seed, std::int64_t blank) : seed_(seed), blank_(blank) {}
+
+  std::vector<float> tensor(const std::string& name,
+                            std::initializer_list<std::int64_t> shape) const override {
+    if (has_file()) return Checkpoint::tensor(name, shape);
+    return initial_tensor(name, std::span(shape.begin(), shape.size()), seed_, blank_);
+  }
 
   // The first of the names that the file has; of a tied tensor only one name is stored.
   Buffer tied(std::initializer_list<const char*> names, std::int64_t rows,
@@ -57,15 +67,29 @@ class Loader : public Checkpoint {
     return {affine(name + ".q_proj", width, width), affine(name + ".k_proj", width, width),
             affine(name + ".v_proj", width, width), affine(name + ".out_proj", width, width)};
   }
+
+  std::uint64_t seed_ = 0;
+  std::int64_t blank_ = -1;
 };
 
 }  // namespace
 
+class MarianMaker {
+ public:
+  static Marian make(const MarianConfig& config, const Loader& loader);
+};
+
 Marian Marian::load(const std::filesystem::path& folder) {
+  return MarianMaker::make(MarianConfig::load(folder), Loader(folder));
+}
+
+Marian Marian::untrained(const MarianConfig& config, std::uint64_t seed, std::int64_t blank) {
+  return MarianMaker::make(config, Loader(seed, blank));
+}
+
+Marian MarianMaker::make(const MarianConfig& config, const Loader& loader) {
   Marian model;
-  model.config_ = MarianConfig::load(folder);
-  const MarianConfig& config = model.config_;
-  const Loader loader(folder);
+  model.config_ = config;
   const std::int64_t width = config.d_model;
 
   const auto positions = [&](const std::string& name) {
@@ -202,6 +226,8 @@ void MarianDecoder::watch(int layer, int head) {
 }
 
 float* MarianDecoder::step(std::span<const int> ids) {
+  if (stop_ && stop_())
+    throw Stopped("the translation was stopped after " + std::to_string(position_) + " steps");
   const std::int64_t width = model_.config_.d_model, vocabulary = model_.vocabulary();
   float* x = layers::at_least(x_, rows() * width);
   for (std::int64_t r = 0; r < rows(); ++r)

@@ -330,12 +330,15 @@ BOOKS = ROOT / "examples" / "books.tsv"
 
 @pytest.mark.skipif(not (ROOT / "models/search-en-zh/config.json").exists(), reason="models/search-en-zh is not there")
 def test_the_shipped_example(search):
-    for query, first in [("我想找关于量子物理的书", "量子"), ("I want a book about quantum physics", "Quantum")]:
+    """Physics is far ahead of cooking, within a language and across; which of two books on physics comes first is the encoder's card to say."""
+    def first_two(query):
         answer = search.json(query, BOOKS, model="search-en-zh")
         assert answer["rows"] == 40
-        assert first in answer["hits"][0]["title"] or "量子" in answer["hits"][0]["title"] or "Quantum" in answer["hits"][0]["title"]
+        return {hit["title"] for hit in answer["hits"][:2]}, sum(hit["weight"] for hit in answer["hits"][:2])
+    for query in ("我想找关于量子物理的书", "I want a book about quantum physics"):
+        titles, weight = first_two(query)
+        assert titles == {"The Feynman Lectures on Physics", "The Principles of Quantum Mechanics"} and weight > 0.8
     library = search.cache.parent / "library.txt"
     library.write_text("法式烹饪指南\n现代物理学导论\n量子力学详解\n")
     hits = search.json("我想找关于量子物理的书", library, model="search-en-zh")["hits"]
-    assert [hit["title"] for hit in hits] == ["量子力学详解", "现代物理学导论", "法式烹饪指南"]
-    assert hits[0]["weight"] > 0.6 and hits[2]["weight"] < 0.02
+    assert hits[2]["title"] == "法式烹饪指南" and hits[2]["weight"] < 0.02
