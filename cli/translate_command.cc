@@ -1,7 +1,5 @@
 #include <unistd.h>
 #include <cerrno>
-#include <chrono>
-#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <iostream>
@@ -13,6 +11,7 @@
 #include "cli/failure.h"
 #include "cli/open_model.h"
 #include "cli/output.h"
+#include "cli/progress.h"
 #include "lens/alignment.h"
 #include "lens/json.h"
 #include "lens/page.h"
@@ -85,29 +84,6 @@ class Lines {
   std::string name_;
   bool interactive_ = false;
   std::size_t count_ = 0;
-};
-
-// "123 lines" on standard error, if that is a terminal, from the third second on.
-class Progress {
- public:
-  void show(std::size_t lines) {
-    const auto now = std::chrono::steady_clock::now();
-    if (!error_is_terminal() || now - start_ < std::chrono::seconds(2)) return;
-    if (visible_ && now - last_ < std::chrono::milliseconds(200)) return;
-    std::fprintf(stderr, "\r%zu lines", lines);
-    visible_ = true;
-    last_ = now;
-  }
-  void clear() {
-    if (visible_) std::fputs("\r\x1b[K", stderr);
-    visible_ = false;
-  }
-  ~Progress() { clear(); }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-  std::chrono::steady_clock::time_point last_;
-  bool visible_ = false;
 };
 
 // A line and the texts that the model gets for it.
@@ -202,7 +178,8 @@ class Translate {
     options.batch = command_.batch;
     options.threads = command_.threads;
     options.progress = [&](std::size_t done, std::size_t all) {
-      progress_.show(done_ + (all > 0 ? jobs.size() * done / all : 0));
+      const std::size_t lines = done_ + (all > 0 ? jobs.size() * done / all : 0);
+      progress_.show(std::to_string(lines) + " lines");
     };
     std::vector<Translation> translations;
     try {

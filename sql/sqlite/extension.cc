@@ -17,6 +17,7 @@ int sqlite3_qkv_init(sqlite3* db, char** error, const sqlite3_api_routines* api)
   }
   int status = qkv::sql::register_scalars(db);
   if (status == SQLITE_OK) status = qkv::sql::register_aggregates(db);
+  if (status == SQLITE_OK) status = qkv::sql::register_embed(db);
   if (status == SQLITE_OK) status = qkv::sql::register_memory_table(db);
   return status;
 }

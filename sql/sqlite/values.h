@@ -55,5 +55,6 @@ void guarded(sqlite3_context* context, const char* function, const F& f) {
 // Each registers its part; returns an SQLite result code.
 int register_scalars(sqlite3* db);
 int register_aggregates(sqlite3* db);
+int register_embed(sqlite3* db);
 
 }  // namespace qkv::sql

@@ -5,6 +5,7 @@ namespace qkv::kernels {
 extern const RowKernels scalar_row_kernels;
 const RowKernels scalar_row_kernels = {.name = "scalar",
                                        .silu = scalar::silu,
+                                       .gelu = scalar::gelu,
                                        .gelu_new = scalar::gelu_new,
                                        .tanh = scalar::tanh,
                                        .widen_half = scalar::widen_half,

@@ -16,6 +16,9 @@ struct RowKernels {
   // values[i] = values[i] / (1 + e^−values[i])
   void (*silu)(float* values, std::int64_t count);
 
+  // values[i] = values[i]/2 · (1 + erf(values[i]/√2))
+  void (*gelu)(float* values, std::int64_t count);
+
   // values[i] = values[i]/2 · (1 + tanh(√(2/π)·(values[i] + 0.044715·values[i]³)))
   void (*gelu_new)(float* values, std::int64_t count);
 

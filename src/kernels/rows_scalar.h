@@ -14,6 +14,11 @@ inline void silu(float* values, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) values[i] /= 1 + std::exp(-values[i]);
 }
 
+inline void gelu(float* values, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i)
+    values[i] *= 0.5f * (1 + std::erf(values[i] * 0.7071067812f));
+}
+
 inline void gelu_new(float* values, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) {
     const float x = values[i];

@@ -57,6 +57,12 @@ void silu(float* values, std::int64_t count) {
   map(values, count, [](Vec x) { return div(x, add(set1(1.0f), exp2(mul(x, set1(-kLog2E))))); });
 }
 
+void gelu(float* values, std::int64_t count) {
+  map(values, count, [](Vec x) {
+    return mul(mul(set1(0.5f), x), add(set1(1.0f), erf(mul(x, set1(0.7071067812f)))));
+  });
+}
+
 void gelu_new(float* values, std::int64_t count) {
   map(values, count, [](Vec x) {
     const Vec cubic = fma(mul(mul(x, x), x), set1(0.044715f), x);
@@ -153,6 +159,7 @@ void layer_norm(const float* sum, const float* added, const float* weight, const
 constexpr RowKernels row_table_of(const char* name) {
   return {.name = name,
           .silu = silu,
+          .gelu = gelu,
           .gelu_new = gelu_new,
           .tanh = tanh_row,
           .widen_half = widen_half,

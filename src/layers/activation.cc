@@ -1,8 +1,6 @@
 #include "layers/activation.h"
 
 #include <array>
-#include <cmath>
-#include <numbers>
 #include <utility>
 
 #include "kernels/rows.h"
@@ -26,7 +24,6 @@ std::optional<Activation> activation_of(std::string_view name) {
 }
 
 void activate(Activation activation, float* values, std::int64_t count) {
-  constexpr float kSqrtHalf = static_cast<float>(std::numbers::sqrt2 / 2);
   const kernels::RowKernels& rows = kernels::row_kernels();
   switch (activation) {
     case Activation::relu:
@@ -34,9 +31,7 @@ void activate(Activation activation, float* values, std::int64_t count) {
         values[i] = values[i] < 0 ? 0 : values[i];  // a NaN stays
       return;
     case Activation::gelu:
-      for (std::int64_t i = 0; i < count; ++i)
-        values[i] *= 0.5f * (1 + std::erf(values[i] * kSqrtHalf));
-      return;
+      return rows.gelu(values, count);
     case Activation::gelu_new:
       return rows.gelu_new(values, count);
     case Activation::silu:

@@ -112,7 +112,13 @@ void attend(const AttentionShape& shape, const TensorView& q, const TensorView& 
     const std::int64_t size = count * shape.heads * queries;
     output.lse = {at_least(scratch.lse, size), static_cast<std::size_t>(size)};
   }
-  const std::int64_t work = count * queries * k.shape[2] * (shape.width_k() + shape.width_v());
+  std::int64_t pairs = count * queries * k.shape[2];
+  if (const auto& starts = options.cu_seqlens_q; !starts.empty()) {
+    pairs = 0;
+    for (std::size_t s = 0; s + 1 < starts.size(); ++s)
+      pairs += std::int64_t{starts[s + 1] - starts[s]} * (starts[s + 1] - starts[s]);
+  }
+  const std::int64_t work = pairs * (shape.width_k() + shape.width_v());
   if (work < kWorthThreads) options.threads = 1;
   attention(q, k, v, options, output);
   if (tape.tape != nullptr) write_tape(tape, shape, q, k, v, options.causal != Causal::no, output);
@@ -180,6 +186,7 @@ void SelfAttention::forward(const float* x, const Sentences& sentences, Causal c
   AttentionOptions options;
   options.causal = causal;
   options.key_lengths = sentences.lengths;
+  options.cu_seqlens_q = options.cu_seqlens_k = sentences.starts;
   options.threads = threads;
   attend(shape_, heads(projected, shape_.dim_k), heads(projected + shape_.width_k(), shape_.dim_k),
          heads(projected + 2 * shape_.width_k(), shape_.dim_v), out_, options, y, scratch, tape,

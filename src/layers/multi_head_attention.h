@@ -26,11 +26,13 @@ struct AttentionShape {
   std::int64_t width_v() const { return heads * dim_v; }
 };
 
-// Sentences one below the other, each padded to `tokens` rows; of sentence s the first lengths[s] rows count.
+// Sentences one below the other, each padded to `tokens` rows; of sentence s the first lengths[s] rows count. Or packed, with
+// nothing between them: then count is 1, tokens all rows, and `starts` (0, rising, tokens) says where each begins and ends.
 struct Sentences {
   std::int64_t count = 0;
   std::int64_t tokens = 0;
-  std::span<const std::int32_t> lengths;  // [count]; empty: all are full
+  std::span<const std::int32_t> lengths;      // [count]; empty: all are full
+  std::span<const std::int32_t> starts = {};  // [packed sentences + 1]; empty: not packed
 };
 
 // Where to write down what a layer used: nowhere by default. For one sentence at a time.

@@ -220,4 +220,35 @@ std::string to_json(const TranslationReport& translation) {
                {"cut", translation.cut}});
 }
 
+std::string to_json(const SearchReport& report) {
+  const auto single = [](double value) { return exact(static_cast<float>(value)); };
+  Json hits = Json::array();
+  for (const SearchHit& hit : report.hits) {
+    Json words = Json::array();
+    for (const WordMatch& word : hit.words)
+      words.push_back({{"word", word.word},
+                       {"index", word.index},
+                       {"like", word.like},
+                       {"similarity", single(word.similarity)}});
+    hits.push_back({{"title", hit.title},
+                    {"weight", single(hit.weight)},
+                    {"score", single(hit.score)},
+                    {"row", hit.row},
+                    {"line", hit.line},
+                    {"words", std::move(words)}});
+  }
+  return dump({{"schema", kSchema},
+               {"query", report.query},
+               {"file", report.file},
+               {"column", report.column},
+               {"model", report.model},
+               {"rows", report.rows},
+               {"skipped", report.skipped},
+               {"blank", report.blank},
+               {"temperature", report.temperature},
+               {"hits", std::move(hits)},
+               {"remainder", single(report.remainder)},
+               {"entropy", single(report.entropy)}});
+}
+
 }  // namespace qkv::lens

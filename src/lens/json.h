@@ -9,12 +9,14 @@
 #include "lens/claims.h"
 #include "lens/explain.h"
 #include "lens/report.h"
+#include "lens/search_report.h"
 
 namespace qkv::lens {
 
 std::string to_json(const Report& report);
 std::string to_json(const Explanation& explanation);
 std::string to_json(const std::vector<Claim>& claims);
+std::string to_json(const SearchReport& report);
 
 // One translation. A text that was translated sentence by sentence has several alignments, in order; their words follow one
 // another, and no word of one sentence read a word of another.

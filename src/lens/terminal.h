@@ -9,6 +9,7 @@
 #include "lens/claims.h"
 #include "lens/explain.h"
 #include "lens/report.h"
+#include "lens/search_report.h"
 
 namespace qkv::lens {
 
@@ -22,5 +23,7 @@ std::string to_terminal(const Explanation& explanation, const Screen& screen);
 // A line for each word of the translation, with the words it read.
 std::string to_terminal(const Alignment& alignment, const Screen& screen);
 std::string to_terminal(const Claim& claim, const Screen& screen);
+// A line for each title, with the words that matched.
+std::string to_terminal(const SearchReport& report, const Screen& screen);
 
 }  // namespace qkv::lens

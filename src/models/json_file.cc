@@ -24,14 +24,17 @@ int checked_integer(const JsonFile& file, std::string_view key, const json& valu
 
 }  // namespace
 
-JsonFile::JsonFile(std::filesystem::path path) : path_(std::move(path)) {
-  std::ifstream stream(path_);
-  if (!stream) throw std::runtime_error(path_.string() + ": cannot be read");
+json read_json(const std::filesystem::path& path) {
+  std::ifstream stream(path);
+  if (!stream) throw std::runtime_error(path.string() + ": cannot be read");
   try {
-    root_ = json::parse(stream);
+    return json::parse(stream);
   } catch (const json::exception& error) {
-    throw std::runtime_error(path_.string() + ": is not valid JSON: " + error.what());
+    throw std::runtime_error(path.string() + ": is not valid JSON: " + error.what());
   }
+}
+
+JsonFile::JsonFile(std::filesystem::path path) : path_(std::move(path)), root_(read_json(path_)) {
   if (!root_.is_object()) throw std::runtime_error(path_.string() + ": expected a JSON object");
 }
 

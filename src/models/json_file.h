@@ -9,6 +9,9 @@
 
 namespace qkv::models {
 
+// Any JSON. Throws std::runtime_error if the file cannot be read or is no JSON.
+nlohmann::json read_json(const std::filesystem::path& path);
+
 class JsonFile {
  public:
   // Throws std::runtime_error if the file cannot be read or is not a JSON object.

@@ -9,8 +9,8 @@
 #include <string>
 #include <utility>
 
+#include "models/checkpoint.h"
 #include "models/initial.h"
-#include "models/safetensors.h"
 #include "models/stopped.h"
 
 namespace qkv::models {
@@ -20,19 +20,16 @@ using layers::AttentionShape;
 using layers::Buffer;
 using layers::LinearPart;
 
-// Makes layers by the names that transformers gives their parameters, from a file or from a seed.
-class Loader {
+// What Marian's layers are called in its checkpoints; from a file, or made from a seed.
+class Loader : public Checkpoint {
  public:
-  explicit Loader(const std::filesystem::path& folder)
-      : file_(Safetensors::open(folder / "model.safetensors")) {}
+  using Checkpoint::Checkpoint;
   Loader(std::uint64_t seed, std::int64_t blank) : seed_(seed), blank_(blank) {}
 
-  bool has(const std::string& name) const { return file_ && file_->has(name); }
-
   std::vector<float> tensor(const std::string& name,
-                            std::initializer_list<std::int64_t> shape) const {
-    const std::span sides(shape.begin(), shape.size());
-    return file_ ? file_->read(name, sides) : initial_tensor(name, sides, seed_, blank_);
+                            std::initializer_list<std::int64_t> shape) const override {
+    if (has_file()) return Checkpoint::tensor(name, shape);
+    return initial_tensor(name, std::span(shape.begin(), shape.size()), seed_, blank_);
   }
 
   // The first of the names that the file has; of a tied tensor only one name is stored.
@@ -42,26 +39,6 @@ class Loader {
         std::find_if(names.begin(), names.end(), [this](const char* name) { return has(name); });
     const auto values = tensor(found == names.end() ? *names.begin() : *found, {rows, columns});
     return Buffer(values.begin(), values.end());
-  }
-
-  // A weight and a bias, kept alive until the layer is packed.
-  struct Affine {
-    std::vector<float> weight;
-    std::vector<float> bias;
-    LinearPart part() const {
-      return {weight.data(), bias.data(), static_cast<std::int64_t>(bias.size())};
-    }
-  };
-  Affine affine(const std::string& name, std::int64_t out, std::int64_t in) const {
-    return {tensor(name + ".weight", {out, in}), tensor(name + ".bias", {out})};
-  }
-
-  layers::Linear linear(const std::string& name, std::int64_t out, std::int64_t in) const {
-    return layers::Linear(in, affine(name, out, in).part());
-  }
-
-  layers::LayerNorm norm(const std::string& name, std::int64_t width) const {
-    return layers::LayerNorm(tensor(name + ".weight", {width}), tensor(name + ".bias", {width}));
   }
 
   layers::SelfAttention self_attention(const std::string& name, std::int64_t width,
@@ -91,7 +68,6 @@ class Loader {
             affine(name + ".v_proj", width, width), affine(name + ".out_proj", width, width)};
   }
 
-  std::optional<Safetensors> file_;
   std::uint64_t seed_ = 0;
   std::int64_t blank_ = -1;
 };

@@ -1,13 +1,7 @@
 #include "models/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -15,6 +9,7 @@
 #include <utility>
 
 #include "kernels/half.h"
+#include "models/mapped_file.h"
 
 namespace qkv::models {
 namespace {
@@ -53,34 +48,6 @@ std::size_t element_bytes(std::string_view dtype) {
   for (const auto& [name, bytes] : kTypes)
     if (name == dtype) return bytes;
   return 0;
-}
-
-struct Mapping {
-  std::shared_ptr<const std::byte> bytes;
-  std::size_t size = 0;
-};
-
-Mapping map_file(const std::filesystem::path& path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) fail(path, std::string("cannot be opened: ") + std::strerror(errno));
-  struct stat status {};
-  if (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) {
-    ::close(file);
-    fail(path, "is not a file");
-  }
-  const auto size = static_cast<std::size_t>(status.st_size);
-  if (size < 8) {
-    ::close(file);
-    fail(path, "is too short for a safetensors file (" + std::to_string(size) + " bytes)");
-  }
-  void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0);
-  const int error = errno;
-  ::close(file);
-  if (address == MAP_FAILED) fail(path, std::string("cannot be mapped: ") + std::strerror(error));
-  return {std::shared_ptr<const std::byte>(
-              static_cast<const std::byte*>(address),
-              [address, size](const std::byte*) { ::munmap(address, size); }),
-          size};
 }
 
 std::uint64_t little_endian_64(const std::byte* bytes) {
@@ -191,7 +158,9 @@ std::string shape_text(std::span<const std::int64_t> shape) {
 Safetensors Safetensors::open(const std::filesystem::path& path) {
   Safetensors file;
   file.path_ = path;
-  const Mapping mapping = map_file(path);
+  const MappedFile mapping = map_file(path);
+  if (mapping.size < 8)
+    fail(path, "is too short for a safetensors file (" + std::to_string(mapping.size) + " bytes)");
   file.mapping_ = mapping.bytes;
   const std::byte* bytes = mapping.bytes.get();
   const std::uint64_t header = little_endian_64(bytes);
@@ -219,11 +188,19 @@ const Safetensors::Entry& Safetensors::entry(std::string_view name) const {
   return found->second;
 }
 
-std::vector<float> Safetensors::read(std::string_view name,
-                                     std::span<const std::int64_t> shape) const {
+const Safetensors::Entry& Safetensors::checked(std::string_view name,
+                                               std::span<const std::int64_t> shape) const {
   const Entry& found = entry(name);
   if (!std::equal(shape.begin(), shape.end(), found.shape.begin(), found.shape.end()))
     fail(path_, name, "expected shape " + shape_text(shape) + ", got " + shape_text(found.shape));
+  if (found.dtype != "F32" && found.dtype != "F16" && found.dtype != "BF16")
+    fail(path_, name, "expected dtype F32, F16 or BF16, got " + found.dtype);
+  return found;
+}
+
+std::vector<float> Safetensors::read(std::string_view name,
+                                     std::span<const std::int64_t> shape) const {
+  const Entry& found = checked(name, shape);
   const std::byte* source = data_ + found.begin;  // may be unaligned
   const std::size_t bytes = found.end - found.begin;
   if (found.dtype == "F32") {
@@ -231,8 +208,6 @@ std::vector<float> Safetensors::read(std::string_view name,
     if (bytes > 0) std::memcpy(values.data(), source, bytes);
     return values;
   }
-  if (found.dtype != "F16" && found.dtype != "BF16")
-    fail(path_, name, "expected dtype F32, F16 or BF16, got " + found.dtype);
   const auto convert = found.dtype == "F16" ? kernels::half_to_float : kernels::bfloat16_to_float;
   std::vector<float> values(bytes / 2);
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -241,6 +216,34 @@ std::vector<float> Safetensors::read(std::string_view name,
     values[i] = convert(stored);
   }
   return values;
+}
+
+Safetensors::Rows Safetensors::rows(std::string_view name, std::int64_t rows,
+                                    std::int64_t columns) const {
+  const Entry& found = checked(name, std::array{rows, columns});
+  Rows all;
+  all.mapping_ = mapping_;
+  all.data_ = data_ + found.begin;
+  all.rows_ = rows;
+  all.columns_ = columns;
+  if (found.dtype != "F32") {
+    all.bytes_each_ = 2;
+    all.widen_ = found.dtype == "F16" ? kernels::half_to_float : kernels::bfloat16_to_float;
+  }
+  return all;
+}
+
+void Safetensors::Rows::read(std::int64_t row, float* out) const {
+  const std::byte* source = data_ + static_cast<std::size_t>(row * columns_) * bytes_each_;
+  if (widen_ == nullptr) {
+    std::memcpy(out, source, static_cast<std::size_t>(columns_) * sizeof(float));
+    return;
+  }
+  for (std::int64_t i = 0; i < columns_; ++i) {
+    std::uint16_t stored;  // may be unaligned
+    std::memcpy(&stored, source + 2 * i, 2);
+    out[i] = widen_(stored);
+  }
 }
 
 }  // namespace qkv::models

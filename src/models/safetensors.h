@@ -34,10 +34,31 @@ class Safetensors {
   // another shape than expected, or another type.
   std::vector<float> read(std::string_view name, std::span<const std::int64_t> shape) const;
 
+  // The rows of a matrix [rows, columns] one by one, converted as read() does, from the mapped file: what a vocabulary's table
+  // needs, of which a text touches a few rows. Throws as read() does.
+  class Rows {
+   public:
+    std::int64_t columns() const { return columns_; }
+    std::int64_t rows() const { return rows_; }
+    // out [columns]; 0 ≤ row < rows()
+    void read(std::int64_t row, float* out) const;
+
+   private:
+    friend class Safetensors;
+    std::shared_ptr<const std::byte> mapping_;
+    const std::byte* data_ = nullptr;
+    std::int64_t rows_ = 0, columns_ = 0;
+    std::size_t bytes_each_ = 4;
+    float (*widen_)(std::uint16_t) = nullptr;  // null for F32
+  };
+  Rows rows(std::string_view name, std::int64_t rows, std::int64_t columns) const;
+
   const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }
   const std::filesystem::path& path() const { return path_; }
 
  private:
+  const Entry& checked(std::string_view name, std::span<const std::int64_t> shape) const;
+
   std::filesystem::path path_;
   std::shared_ptr<const std::byte> mapping_;  // the whole file
   const std::byte* data_ = nullptr;           // where the tensors start

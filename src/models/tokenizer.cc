@@ -6,12 +6,12 @@
 
 #include <algorithm>
 #include <fstream>
-#include <limits>
 #include <map>
 #include <stdexcept>
 #include <utility>
 
 #include "models/json_file.h"
+#include "models/utf8.h"
 
 namespace qkv::models {
 namespace {
@@ -31,17 +31,6 @@ void load_processor(const std::filesystem::path& path, SentencePieceProcessor& p
   if (!status.ok())
     throw std::runtime_error(path.string() +
                              ": is not a SentencePiece model: " + status.ToString());
-}
-
-bool is_utf8(std::string_view text) {
-  const auto* bytes = reinterpret_cast<const std::uint8_t*>(text.data());
-  const auto length = static_cast<std::int32_t>(text.size());
-  for (std::int32_t i = 0; i < length;) {
-    UChar32 character;
-    U8_NEXT(bytes, i, length, character);
-    if (character < 0) return false;
-  }
-  return true;
 }
 
 // "<0x4F>", how SentencePiece spells a byte of a character that it has no piece for.
@@ -160,8 +149,6 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
 }
 
 std::vector<Piece> Tokenizer::encode(std::string_view text, std::string_view language_token) const {
-  if (text.size() > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
-    throw std::invalid_argument("tokenizer: the text is longer than 2 GiB");
   if (!is_utf8(text)) throw std::invalid_argument("tokenizer: the text is not valid UTF-8");
   std::vector<Piece> pieces;
   if (!language_token.empty()) {

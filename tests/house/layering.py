@@ -12,14 +12,15 @@ import re
 import sys
 from pathlib import Path
 
-ROOMS = ["kernels", "attention", "layers", "models", "memory", "lens"]  # from the ground up
+ROOMS = ["kernels", "attention", "layers", "models", "memory", "library", "lens"]  # from the ground up
 BELOW = {
     "kernels": set(),
     "attention": {"kernels"},
     "layers": {"kernels", "attention"},
     "models": {"kernels", "attention", "layers"},
     "memory": {"kernels", "attention"},
-    "lens": {"kernels", "attention", "layers", "models", "memory"},
+    "library": {"kernels", "attention", "layers", "models"},
+    "lens": {"kernels", "attention", "layers", "models", "memory", "library"},
 }
 DOORS = ["cli", "sql", "python", "page"]
 TOP = ["bench", "examples", "fuzz", "tests"]
@@ -32,6 +33,7 @@ STRANGERS = {
     "layers": ["filesystem", "fstream", "iostream", "nlohmann/", "unicode/", "sentencepiece", "CLI/"],
     "models": ["iostream", "CLI/"],
     "memory": ["iostream", "sqlite3", "postgres", "CLI/"],
+    "library": ["iostream", "sqlite3", "CLI/"],
     "lens": ["CLI/"],
 }
 INTRINSICS = ("immintrin.h", "x86intrin.h", "arm_neon.h", "arm_sve.h", "emmintrin.h", "xmmintrin.h")

@@ -19,11 +19,12 @@ class Rows : public EveryIsa {
 };
 QKV_FOR_EVERY_ISA(Rows);
 
-// Each activation is a few operations around e^x or tanh, whose vector versions are off by 2e-7 and 4e-7 of the result.
+// Each activation is a few operations around e^x, tanh or erf, whose vector versions are off by 2e-7, 4e-7 of the result and 5e-7.
 TEST_P(Rows, ActivationsAreTheirTwins) {
   Random random(1);
   for (const int count : kLengths)
-    for (const auto kernel : {&RowKernels::silu, &RowKernels::gelu_new, &RowKernels::tanh}) {
+    for (const auto kernel :
+         {&RowKernels::silu, &RowKernels::gelu, &RowKernels::gelu_new, &RowKernels::tanh}) {
       Floats got(count, random, -20, 20);
       Floats expected = got;
       const Floats x = got;
@@ -42,6 +43,14 @@ TEST_P(Rows, ActivationsOfLargeNumbersStayFinite) {
   EXPECT_EQ(values[4], 200);
   EXPECT_EQ(values[5], 1e30f);
   EXPECT_EQ(values[6], 0);
+  values = {-1e30f, -200, -10, 10, 200, 1e30f, 0, -0.0f};
+  rows().gelu(values.data(), std::ssize(values));
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(values[i], 0);
+  EXPECT_EQ(values[3], 10);
+  EXPECT_EQ(values[5], 1e30f);
+  values = {kNaN};
+  rows().gelu(values.data(), 1);
+  EXPECT_TRUE(std::isnan(values[0]));
 }
 
 TEST_P(Rows, LargestAndSumOfExp) {
