@@ -60,8 +60,13 @@ void run_look(const LookOptions& options) {
   std::string output;
   try {
     if (!options.html.empty()) {
+      layers::AttentionTape before;
+      model.untrained(kUntrainedSeed).encode(options.text, &before, encoding.target_language);
+      lens::Run page_run = run;
+      page_run.untrained = &before;
       const std::string runs[] = {lens::page_data(
-          run, {options.query, options.layer, options.head, options.heads, unit, options.top})};
+          page_run,
+          {options.query, options.layer, options.head, options.heads, unit, options.top})};
       write_file(options.html, lens::run_page(runs));
     }
     if (options.explain) {

@@ -1,6 +1,7 @@
 // What the commands that run the translation model share: opening it and checking text before it is used.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -10,6 +11,9 @@
 namespace qkv::cli {
 
 inline constexpr const char* kBundledModel = "translate-en-zh";
+
+// The seed of the weights before training that pages show beside the trained ones (models/initial.h).
+inline constexpr std::uint64_t kUntrainedSeed = 1;
 
 // A folder, or the name of a bundled model. Throws Failure (model).
 models::Translator open_model(const std::string& name_or_folder);

@@ -2,7 +2,9 @@
 #include <httplib.h>
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
+#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -22,12 +24,39 @@ constexpr std::size_t kMostText = 4000;     // bytes of a request's text
 constexpr std::size_t kMostPayload = 8192;  // bytes of a request's body, which nobody reads
 constexpr std::size_t kMostSentences = 8;
 constexpr int kSeconds = 5;           // for reading or writing one request
+constexpr double kTimeout = 5;        // seconds that computing one answer may take
 constexpr std::size_t kThreads = 32;  // a connection holds one, even while it says nothing
 
 struct ServeOptions {
   std::string host = "127.0.0.1";
   int port = 8017;
   std::string model = kBundledModel;
+  double timeout = kTimeout;
+};
+
+struct Models {
+  models::Translator trained;
+  models::Translator untrained;
+};
+
+// When an answer is too late. A translation looks before every step of the decoder, everything else between its parts, none of
+// which takes longer than a text of the model's whole length does.
+class Deadline {
+ public:
+  explicit Deadline(double seconds)
+      : seconds_(seconds),
+        end_(std::chrono::steady_clock::now() +
+             std::chrono::duration_cast<std::chrono::steady_clock::duration>(
+                 std::chrono::duration<double>(seconds))) {}
+  bool passed() const { return std::chrono::steady_clock::now() >= end_; }
+  void check() const {
+    if (passed()) throw models::Stopped("the deadline has passed");
+  }
+  double seconds() const { return seconds_; }
+
+ private:
+  double seconds_;
+  std::chrono::steady_clock::time_point end_;
 };
 
 // A request that cannot be answered; the message is for the reader of the page.
@@ -46,19 +75,26 @@ std::string text_of(const httplib::Request& request) {
   return text;
 }
 
-std::string look(const models::Translator& model, const httplib::Request& request) {
+std::string look(const Models& models, const httplib::Request& request, const Deadline& deadline) {
+  const models::Translator& model = models.trained;
   const std::string text = text_of(request);
-  layers::AttentionTape tape;
+  layers::AttentionTape tape, before;
   const models::Encoding encoding = model.encode(text, &tape);
+  deadline.check();
+  models.untrained.encode(text, &before);
+  deadline.check();
   const lens::Run run = {.text = text,
                          .language = encoding.source_language,
                          .pieces = encoding.pieces,
                          .tape = &tape,
-                         .roles = model.roles()};
+                         .roles = model.roles(),
+                         .untrained = &before};
   return "[" + lens::page_data(run, {}) + "]";
 }
 
-std::string translate(const models::Translator& model, const httplib::Request& request) {
+std::string translate(const Models& models, const httplib::Request& request,
+                      const Deadline& deadline) {
+  const models::Translator& model = models.trained;
   const std::string text = text_of(request);
   const std::vector<lens::Span> sentences = lens::split_sentences(text);
   if (sentences.size() > kMostSentences)
@@ -70,9 +106,13 @@ std::string translate(const models::Translator& model, const httplib::Request& r
     models::TranslateOptions options;
     options.alignment = true;
     options.threads = 1;  // requests run side by side
+    options.stop = [&deadline] { return deadline.passed(); };
     const models::Translation translation = model.translate(sentence, options);
-    layers::AttentionTape tape;
+    layers::AttentionTape tape, before;
     model.replay(translation, tape);
+    deadline.check();
+    models.untrained.replay(translation, before);
+    deadline.check();
     runs += (runs.empty() ? "" : ",") +
             lens::page_data(lens::TranslationRun{.source_text = sentence,
                                                  .source_language = translation.source_language,
@@ -81,7 +121,8 @@ std::string translate(const models::Translator& model, const httplib::Request& r
                                                  .target_language = translation.target_language,
                                                  .target_pieces = translation.target,
                                                  .tape = &tape,
-                                                 .roles = model.roles()});
+                                                 .roles = model.roles(),
+                                                 .untrained = &before});
   }
   return "[" + runs + "]";
 }
@@ -95,20 +136,31 @@ bool is_local(const httplib::Request& request, const std::string& host) {
          host == "0.0.0.0" || host == "::";
 }
 
-using Answer = std::string (*)(const models::Translator&, const httplib::Request&);
+using Answer = std::string (*)(const Models&, const httplib::Request&, const Deadline&);
 
-void answer_with(httplib::Server& server, const std::string& path, const models::Translator& model,
-                 Answer answer) {
-  server.Get(path, [&model, answer](const httplib::Request& request, httplib::Response& response) {
+void answer_with(httplib::Server& server, const std::string& path, const Models& models,
+                 double timeout, Answer answer) {
+  server.Get(path, [&models, timeout, answer](const httplib::Request& request,
+                                              httplib::Response& response) {
+    const Deadline deadline(timeout);
     std::string message;
+    response.status = 422;
     try {
-      return response.set_content(answer(model, request), "application/json");
+      const std::string found = answer(models, request, deadline);
+      deadline.check();
+      response.status = 200;
+      return response.set_content(found, "application/json");
+    } catch (const models::Stopped&) {
+      response.status = 503;
+      char seconds[32];
+      std::snprintf(seconds, sizeof seconds, "%g", deadline.seconds());
+      message = "no answer within " + std::string(seconds) +
+                " seconds; expected a shorter text, or a longer --timeout";
     } catch (const Refused& error) {
       message = error.what();
     } catch (const std::invalid_argument& error) {
       message = without_prefix(error.what());
     }
-    response.status = 422;
     const nlohmann::json object = {{"error", message}};
     response.set_content(object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
                          "application/json");
@@ -149,7 +201,9 @@ class Stopper {
 
 void run_serve(const ServeOptions& options) {
   Stopper stopper;
-  const models::Translator model = open_model(options.model);
+  models::Translator trained = open_model(options.model);
+  models::Translator untrained = trained.untrained(kUntrainedSeed);
+  const Models models = {std::move(trained), std::move(untrained)};
   const std::string page = lens::live_page();
   httplib::Server server;
   server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
@@ -177,8 +231,8 @@ void run_serve(const ServeOptions& options) {
   server.Get("/", [&page](const httplib::Request&, httplib::Response& response) {
     response.set_content(page, "text/html; charset=utf-8");
   });
-  answer_with(server, "/look", model, look);
-  answer_with(server, "/translate", model, translate);
+  answer_with(server, "/look", models, options.timeout, look);
+  answer_with(server, "/translate", models, options.timeout, translate);
 
   int port = options.port;
   const bool bound = port == 0 ? (port = server.bind_to_any_port(options.host)) > 0
@@ -212,6 +266,13 @@ void add_serve_command(CLI::App& app) {
                    "A Marian model's folder, or a bundled model's name")
       ->capture_default_str()
       ->type_name("FOLDER");
+  command
+      ->add_option("--timeout", options->timeout,
+                   "Seconds that one answer may take; then its computation stops and the reply is "
+                   "an error (503)")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str()
+      ->type_name("SECONDS");
   command->footer(
       "Prints its address and runs until Ctrl-C. Nothing that is typed leaves this machine.");
   command->callback([options] { run_serve(*options); });

@@ -234,6 +234,9 @@ class Translate {
                                      " sentences; give it fewer lines");
     layers::AttentionTape tape;
     model_.replay(part, tape);
+    if (!untrained_) untrained_ = model_.untrained(kUntrainedSeed);
+    layers::AttentionTape before;
+    untrained_->replay(part, before);
     return lens::page_data(lens::TranslationRun{.source_text = text,
                                                 .source_language = part.source_language,
                                                 .source_pieces = part.source,
@@ -241,7 +244,8 @@ class Translate {
                                                 .target_language = part.target_language,
                                                 .target_pieces = part.target,
                                                 .tape = &tape,
-                                                .roles = model_.roles()});
+                                                .roles = model_.roles(),
+                                                .untrained = &before});
   }
 
   std::string shown(const Job& job, std::span<const Translation> parts) {
@@ -275,7 +279,8 @@ class Translate {
   const TranslateCommand& command_;
   models::Translator model_;
   Progress progress_;
-  std::vector<std::string> pages_;  // data of each sentence, for --html
+  std::vector<std::string> pages_;               // data of each sentence, for --html
+  std::optional<models::Translator> untrained_;  // for --html
   std::size_t done_ = 0;
   int notes_ = 0;
 };

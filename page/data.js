@@ -1,5 +1,5 @@
 // A run as the page holds it: the JSON that src/lens/page_data.cc wrote, with its numbers decoded, and weights between words.
-import { softmaxRow } from "qkv/math.js";
+import { agreement, softmaxRow } from "qkv/math.js";
 
 /** @typedef {{text: string, kind: string, pronoun: boolean, space: boolean, pieces: [number, number][]}} Word */
 /** @typedef {{text: string, words: [number, number][]}} Piece */
@@ -8,12 +8,16 @@ import { softmaxRow } from "qkv/math.js";
 /**
  * @typedef {{where: string, heads: number, queries: number, keys: number, dim_k: number, dim_v: number, scale: number,
  *   causal: boolean, q: Float32Array, k: Float32Array, v: Float32Array, lse: Float32Array,
- *   engine: (Float32Array | null)[], weights: (Float32Array | null)[], roles: Role[][]}} Layer
- * `engine`: what the engine gave, by head, null where the page does not carry it; `weights`: the same, and what was computed here.
+ *   engine: (Float32Array | null)[], weights: (Float32Array | null)[], confirmed: boolean[],
+ *   out: (Float32Array | null)[], roles: Role[][]}} Layer
+ * `engine`: what the engine gave, by head, null where the page does not carry it; `weights`: the same, and what was computed here;
+ * `confirmed`: of those, whether the log-sum-exp of every row is the engine's. `out` [queries, dim_v] is the engine's too.
  */
 /**
  * @typedef {{kind: "look" | "translate", version: string, isa: string, query: Side, key: Side, self: boolean,
- *   asked: number[], open: [number, number] | null, fitting: [number, number][][], layers: Layer[]}} Run
+ *   asked: number[], open: [number, number] | null, fitting: [number, number][][], layers: Layer[],
+ *   untrained: (Float32Array | null)[][] | null}} Run
+ * `untrained`: the weights by layer and head before training, null where the page does not carry them.
  */
 
 /** Little-endian single precision numbers, RFC 4648. @param {string} text */
@@ -22,16 +26,19 @@ function floats(text) {
   return new Float32Array(bytes.buffer);
 }
 
+/** @param {string | null} text */
+const maybe = (text) => (text === null ? null : floats(text));
+
 /** @param {any} json @returns {Run} */
 export function readRun(json) {
   const layers = json.layers.map((/** @type {any} */ layer) => {
-    const engine = layer.weights.map((/** @type {string | null} */ w) =>
-      w === null ? null : floats(w),
-    );
+    const engine = layer.weights.map(maybe);
     const [q, k, v, lse] = [layer.q, layer.k, layer.v, layer.lse].map(floats);
-    return { ...layer, q, k, v, lse, engine, weights: [...engine] };
+    const out = layer.out.map(maybe);
+    return { ...layer, q, k, v, lse, engine, weights: [...engine], confirmed: [], out };
   });
-  return { ...json, layers, key: json.key ?? json.query, self: json.key === null };
+  const untrained = json.untrained?.map((/** @type {any[]} */ heads) => heads.map(maybe)) ?? null;
+  return { ...json, layers, untrained, key: json.key ?? json.query, self: json.key === null };
 }
 
 /** The part of `values` [heads, tokens, dim] that belongs to one token.
@@ -47,10 +54,13 @@ export function pieceWeights(layer, head) {
   const carried = layer.weights[head];
   if (carried) return carried;
   const all = new Float32Array(layer.queries * layer.keys);
+  let confirmed = true;
   for (let query = 0; query < layer.queries; ++query) {
     const row = softmaxRow(layer, head, query);
     for (let key = 0; key < layer.keys; ++key) all[query * layer.keys + key] = row.weights[key];
+    confirmed &&= agreement(layer, head, query, row, null).holds;
   }
+  layer.confirmed[head] = confirmed;
   layer.weights[head] = all;
   return all;
 }
@@ -65,9 +75,13 @@ export function wordWeights(run, layer, head) {
   const record = run.layers[layer];
   const heads = known.get(record) ?? new Map();
   known.set(record, heads);
-  const found = heads.get(head);
-  if (found) return found;
-  const weights = pieceWeights(record, head);
+  const found = heads.get(head) ?? toWords(run, record, pieceWeights(record, head));
+  heads.set(head, found);
+  return found;
+}
+
+/** The same of any weights [queries, keys] between pieces. @param {Run} run @param {Layer} record @param {Float32Array} weights */
+export function toWords(run, record, weights) {
   const columns = run.key.words.length;
   const result = new Float32Array(run.query.words.length * columns);
   run.query.words.forEach((word, row) => {
@@ -79,7 +93,6 @@ export function wordWeights(run, layer, head) {
       });
     }
   });
-  heads.set(head, result);
   return result;
 }
 

@@ -2,6 +2,7 @@
 import { alignmentView } from "qkv/align.js";
 import { readRun } from "qkv/data.js";
 import { el } from "qkv/dom.js";
+import { chosenLanguage, frame, languageButton, letters } from "qkv/frame.js";
 import { headsView } from "qkv/heads.js";
 import { liveForm } from "qkv/live.js";
 import { matrixView } from "qkv/matrix.js";
@@ -44,22 +45,6 @@ function fittingHead(run, word) {
 function opening(run) {
   const word = firstWord(run);
   return { run, word, at: run.open ?? fittingHead(run, word), focus: null, open: null };
-}
-
-function chosenLanguage() {
-  const asked = new URLSearchParams(location.hash.slice(1)).get("lang");
-  if (asked === "en" || asked === "zh") return asked;
-  return navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
-}
-
-/** The document's own parts, which stay while the runs change. */
-function frame() {
-  const bar = el("header", { class: "bar" });
-  const slot = el("div", { class: "slot" });
-  const main = el("main", {});
-  const foot = el("footer", {});
-  document.getElementById("page")?.append(bar, slot, main, foot);
-  return { bar, slot, main, foot };
 }
 
 /** Draws the page; with `live` it asks the server for what is typed. @param {Run[]} first @param {boolean} live */
@@ -119,8 +104,6 @@ function start(first, live) {
 
   function drawBar() {
     const say = TEXTS[language];
-    const other = language === "zh" ? "en" : "zh";
-    const letters = [..."qkv"].map((letter) => el("b", { class: letter }, letter));
     const tab = (/** @type {Run} */ run, /** @type {number} */ i) => {
       const pressed = String(run === state?.run);
       const attributes = { type: "button", "aria-pressed": pressed, onclick: () => openRun(run) };
@@ -128,18 +111,7 @@ function start(first, live) {
     };
     const tabs =
       runs.length > 1 && el("nav", { class: "runs", "aria-label": say.runs }, runs.map(tab));
-    const switcher = el(
-      "button",
-      {
-        type: "button",
-        class: "language",
-        lang: other === "zh" ? "zh-Hans" : "en",
-        "aria-label": say.languageLabel,
-        onclick: () => speak(other),
-      },
-      say.language,
-    );
-    bar.replaceChildren(el("span", { class: "mark" }, letters), tabs || "", switcher);
+    bar.replaceChildren(letters(), tabs || "", languageButton(language, speak));
   }
 
   function build() {
@@ -183,4 +155,5 @@ function start(first, live) {
 }
 
 const data = JSON.parse(document.getElementById("runs")?.textContent ?? "[]");
-start(data.live ? [] : data.map(readRun), Boolean(data.live));
+if (data.kind === "watch") (await import("qkv/watch.js")).startWatch(data);
+else start(data.live ? [] : data.map(readRun), Boolean(data.live));

@@ -80,7 +80,7 @@ const UNIT = 2 ** -24; // of rounding to single precision
  * at most (d + 1) units of its Σ|q·k|·scale, and so is the log-sum-exp, by the worst of them; the weight is e^(score − lse), its
  * exponent rounded once more and e^x good to 4 units. Carried weights without the engine's are compared by their lse alone.
  * @param {Layer} layer @param {number} head @param {number} query @param {ReturnType<typeof softmaxRow>} row
- * @param {Float32Array | null} engine [queries, keys] */
+ * @param {Float32Array | null} engine [queries, keys] @returns bounds: of each weight */
 export function agreement(layer, head, query, row, engine) {
   const lse = layer.lse[head * layer.queries + query];
   const errors = row.magnitudes.map((it) => (layer.dim_k + 1) * UNIT * it * layer.scale);
@@ -90,15 +90,34 @@ export function agreement(layer, head, query, row, engine) {
   const lseBound = worst + (layer.keys + 4) * UNIT + 2 * UNIT * Math.abs(ours);
   let holds = Math.abs(ours - lse) <= lseBound;
   let difference = 0;
-  for (let key = 0; engine && key < layer.keys; ++key) {
-    const weight = engine[query * layer.keys + key];
-    const gap = Math.abs(row.weights[key] - weight);
-    difference = Math.max(difference, gap);
+  const bounds = row.weights.map((weight, key) => {
     const exponent = Math.abs(row.scores[key]) + Math.abs(lse);
-    const bound = Number.isFinite(row.scores[key])
-      ? row.weights[key] * (errors[key] + lseBound + UNIT * exponent + 4 * UNIT)
-      : 0;
-    holds &&= gap <= 1.01 * bound + 2 ** -126; // second-order terms; numbers below the normal range
+    return weight === 0 ? 0 : weight * (errors[key] + lseBound + UNIT * exponent + 4 * UNIT);
+  });
+  for (let key = 0; engine && key < layer.keys; ++key) {
+    const gap = Math.abs(row.weights[key] - engine[query * layer.keys + key]);
+    difference = Math.max(difference, gap);
+    holds &&= gap <= 1.01 * bounds[key] + 2 ** -126; // second-order terms; numbers below the normal range
   }
-  return { holds, difference, lse, ours };
+  return { holds, difference, lse, ours, bounds };
+}
+
+/** The engine's output of one query beside ours. A sum of n products is off by (n + 1) units of Σ|weight·value|, and by the error of
+ * every weight times its value.
+ * @param {Layer} layer @param {number} head @param {number} query @param {Float64Array} weights
+ * @param {Float64Array} bounds of the weights @param {Float64Array} ours [dim_v] @param {Float32Array} engine [queries, dim_v] */
+export function outputAgreement(layer, head, query, weights, bounds, ours, engine) {
+  let holds = true;
+  let difference = 0;
+  for (let d = 0; d < layer.dim_v; ++d) {
+    let bound = 2 ** -126;
+    for (let key = 0; key < layer.keys; ++key) {
+      const value = Math.abs(layer.v[(head * layer.keys + key) * layer.dim_v + d]);
+      bound += 1.01 * value * (bounds[key] + (layer.keys + 1) * UNIT * weights[key]);
+    }
+    const gap = Math.abs(ours[d] - engine[query * layer.dim_v + d]);
+    difference = Math.max(difference, gap);
+    holds &&= gap <= bound;
+  }
+  return { holds, difference };
 }

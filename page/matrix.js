@@ -1,7 +1,7 @@
 // One head's matrix, drawn on a canvas: words that ask down the side, words that are read along the top.
 import { wordWeights } from "qkv/data.js";
 import { colour, context, el } from "qkv/dom.js";
-import { headLine } from "qkv/question.js";
+import { headLine, sourceLine } from "qkv/question.js";
 import { percent } from "qkv/text.js";
 
 /** @typedef {import("qkv/main.js").State} State */
@@ -25,6 +25,7 @@ export function matrixView(first, change) {
   const base = document.createElement("canvas");
   const under = el("p", { class: "under", role: "status" });
   const name = el("p", { class: "note" });
+  const source = el("div", {});
   const scroll = el("div", { class: "scroll" }, canvas);
   const switches = [false, true].map((log) =>
     el(
@@ -205,6 +206,7 @@ export function matrixView(first, change) {
       el("h2", {}, say.matrix),
       el("p", { class: "intro" }, say.matrixIntro),
       name,
+      source,
       el("div", { class: "chips", role: "group", "aria-label": say.scale }, switches),
       scroll,
       under,
@@ -217,7 +219,8 @@ export function matrixView(first, change) {
       if (same && !resized) return; // hovering a word elsewhere changes nothing here
       paintedWidth = scroll.clientWidth;
       paintedInk = colour("--ink");
-      name.textContent = headLine(now);
+      name.replaceChildren(headLine(now));
+      source.replaceChildren(sourceLine(now) ?? "");
       canvas.setAttribute("aria-label", say.matrixLabel(say.head(...now.at)));
       switches.forEach((button, i) =>
         button.setAttribute("aria-pressed", String(now.log === (i === 1))),

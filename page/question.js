@@ -1,5 +1,5 @@
 // The opening view: the sentence whose words ask, and what the picked word read.
-import { reading, rowOf, strongestPair } from "qkv/data.js";
+import { pieceWeights, reading, rowOf, strongestPair } from "qkv/data.js";
 import { el } from "qkv/dom.js";
 import { softmaxRow, weighted_sum_values } from "qkv/math.js";
 import { strip } from "qkv/strips.js";
@@ -24,6 +24,22 @@ export function headLine(state) {
   return (
     `${name} · ${roleName(state.language, role.role)}${state.language === "zh" ? "：" : ": "}` +
     state.say.right(wholePercent(role.score), wholePercent(role.chance))
+  );
+}
+
+/** Where the weights of a head come from, if not from the engine itself; what is computed here is held to its row statistics.
+ * @param {State} state */
+export function sourceLine(state) {
+  const [l, head] = state.at;
+  const layer = state.run.layers[l];
+  if (layer.engine[head]) return null;
+  pieceWeights(layer, head);
+  const { recomputed, confirmed, unconfirmed } = state.say;
+  const holds = layer.confirmed[head];
+  return el(
+    "p",
+    { class: `source ${holds ? "holds" : "fails"}` },
+    `${recomputed} · ${holds ? confirmed : unconfirmed}`,
   );
 }
 
@@ -276,6 +292,7 @@ export function questionView(first, change) {
             ),
           )
         : "",
+      sourceLine(state) ?? "",
     );
     const [before, after] = run.kind === "translate" ? say.titleTranslate : say.title;
     title.replaceChildren(

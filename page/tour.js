@@ -1,5 +1,5 @@
 // The guided tour: eight steps through one attention, with the numbers of the word that asks.
-import { reading, rowOf, strongestPair } from "qkv/data.js";
+import { reading, rowOf, strongestPair, toWords, wordWeights } from "qkv/data.js";
 import { el } from "qkv/dom.js";
 import { dot, gradientNorm, softmaxRow } from "qkv/math.js";
 import { strip } from "qkv/strips.js";
@@ -194,22 +194,59 @@ const DRAWINGS = [
   },
   (state, it) => {
     const say = TOURS[state.language];
-    const role = it.layer.roles[it.head][0];
-    if (!role) return [el("p", { class: "note" }, state.say.unmeasured)];
+    const { untrained, fitting, layers, key } = it.run;
+    // Above a few thousand weights the page carries those before training of the heads that it opens with.
+    const [l, head] = untrained?.[it.l][it.head]
+      ? [it.l, it.head]
+      : (fitting[it.word]?.[0] ?? [it.l, it.head]);
+    const role = layers[l].roles[head][0];
+    const before = untrained?.[l][head];
+    const first = it.word * key.words.length;
+    const now = wordWeights(it.run, l, head).subarray(first, first + key.words.length);
+    const then =
+      before && toWords(it.run, layers[l], before).subarray(first, first + key.words.length);
+    const order = [...now.keys()]
+      .sort((a, b) => now[b] + (then?.[b] ?? 0) - now[a] - (then?.[a] ?? 0) || a - b)
+      .slice(0, MOST)
+      .sort((a, b) => a - b);
+    const column = (
+      /** @type {string} */ title,
+      /** @type {Float32Array} */ row,
+      /** @type {string} */ kind,
+    ) =>
+      el(
+        "div",
+        {},
+        el("h4", {}, title),
+        bars(
+          order.map((i) => ({ name: key.words[i].text, share: row[i], text: percent(row[i]) })),
+          kind,
+        ),
+      );
     return [
       el(
         "p",
         { class: "note" },
-        `${state.say.head(it.l, it.head)} · ${roleName(state.language, role.role)}`,
+        `${state.say.head(l, head)}${role ? ` · ${roleName(state.language, role.role)}` : ""}`,
       ),
-      bars(
-        [
-          { name: say.right, share: role.score, text: wholePercent(role.score) },
-          { name: say.chance, share: role.chance, text: wholePercent(role.chance) },
-        ],
-        "v",
-      ),
-    ];
+      then
+        ? el(
+            "div",
+            { class: "pair" },
+            column(say.before, then, "grey"),
+            column(say.after, now, "k"),
+          )
+        : el("p", { class: "note" }, say.noBefore),
+      role && el("p", { class: "note" }, say.measured),
+      role &&
+        bars(
+          [
+            { name: say.right, share: role.score, text: wholePercent(role.score) },
+            { name: say.chance, share: role.chance, text: wholePercent(role.chance) },
+          ],
+          "v",
+        ),
+    ].filter((child) => child instanceof Node);
   },
 ];
 

@@ -16,6 +16,10 @@ const EN = {
   gradient: "gradient that is left",
   cosine: "cosine of k and v",
   variance: "spread of the scores (standard deviation)",
+  before: "before training",
+  after: "after training",
+  noBefore: "The numbers before training are not in this page.",
+  measured: "How often this head is right:",
   right: "right, on labelled sentences",
   chance: "right by chance",
   queries: "questions, from",
@@ -52,7 +56,7 @@ const EN = {
     },
     {
       title: "What was learned",
-      text: "No one wrote down what a head should look for word by word: gradient descent moved W_Q, W_K and W_V until it helped. Measured on sentences that were labelled by hand, beside what a guess would get:",
+      text: "No one wrote down what a head should look for word by word: gradient descent moved W_Q, W_K and W_V until it helped. Here is the same sentence in the same head with the random weights that training begins with, computed by the same engine, beside what the trained head reads.",
     },
   ],
 };
@@ -72,6 +76,10 @@ const ZH = {
   gradient: "剩下的梯度",
   cosine: "k 与 v 的余弦",
   variance: "分数的离散程度（标准差）",
+  before: "训练之前",
+  after: "训练之后",
+  noBefore: "本页没有带上训练之前的数字。",
+  measured: "这个头有多常正确：",
   right: "正确率（有标注的句子）",
   chance: "随机正确率",
   queries: "问题来自",
@@ -107,7 +115,7 @@ const ZH = {
     },
     {
       title: "学到了什么",
-      text: "没有人逐词写下一个头该找什么：梯度下降移动 W_Q、W_K 和 W_V，直到它有用。在人工标注的句子上测量，旁边是猜测的水平：",
+      text: "没有人逐词写下一个头该找什么：梯度下降移动 W_Q、W_K 和 W_V，直到它有用。下面是同一句话在同一个头里、用训练开始时的随机权重由同一个引擎算出的结果，旁边是训练后的头读到的。",
     },
   ],
 };

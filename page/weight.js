@@ -1,7 +1,7 @@
 // One weight from the bottom up: query_dot_keys → softmax → weighted_sum_values, recomputed here and held to the engine's.
 import { rowOf, strongestPair, wordWeights } from "qkv/data.js";
 import { el } from "qkv/dom.js";
-import { agreement, softmaxRow, weighted_sum_values } from "qkv/math.js";
+import { agreement, outputAgreement, softmaxRow, weighted_sum_values } from "qkv/math.js";
 import { headLine } from "qkv/question.js";
 import { largestOf, strip } from "qkv/strips.js";
 import { number, percent } from "qkv/text.js";
@@ -16,6 +16,28 @@ export function check(layer, head, query) {
   const row = softmaxRow(layer, head, query);
   return { row, ...agreement(layer, head, query, row, layer.engine[head]) };
 }
+
+/** The same for the output, where the page carries the engine's; else null. @param {import("qkv/data.js").Layer} layer
+ * @param {number} head @param {number} query */
+export function checkOutput(layer, head, query) {
+  const engine = layer.out[head];
+  if (!engine) return null;
+  const { row, bounds } = check(layer, head, query);
+  const ours = weighted_sum_values(layer, head, row.weights);
+  return outputAgreement(layer, head, query, row.weights, bounds, ours, engine);
+}
+
+/** A tick or a red mark. @param {boolean} holds @param {string} text */
+const verdict = (holds, text) =>
+  el(
+    "p",
+    { class: `verdict ${holds ? "holds" : "fails"}` },
+    el("b", { "aria-hidden": "true" }, holds ? "✓" : "✗"),
+    text,
+  );
+/** @param {number} difference */
+const digitsOf = (difference) =>
+  difference === 0 ? "0" : difference.toExponential(1).replace("-", "−");
 
 /** @param {string} letter @param {string} title @param {string} text @param {...(Node | Node[] | null)} children */
 const step = (letter, title, text, ...children) =>
@@ -111,13 +133,9 @@ export function weightView(first) {
       ),
     );
 
-    const digits =
-      found.difference === 0 ? "0" : found.difference.toExponential(1).replace("-", "−");
-    const verdict = found.holds
-      ? engine
-        ? say.agrees(digits)
-        : say.agreesLse
-      : say.differs(digits);
+    const digits = digitsOf(found.difference);
+    const agrees = engine ? say.agrees(digits) : say.agreesLse;
+    const given = checkOutput(layer, head, pair.query);
     const heading = el("h2", { tabindex: -1 }, say.weight);
     node.replaceChildren(
       el(
@@ -144,12 +162,7 @@ export function weightView(first) {
           ? ` ${say.together(percent(wordWeights(run, l, head)[state.word * run.key.words.length + key]))}`
           : null,
       ),
-      el(
-        "p",
-        { class: `verdict ${found.holds ? "holds" : "fails"}` },
-        el("b", { "aria-hidden": "true" }, found.holds ? "✓" : "✗"),
-        verdict,
-      ),
+      verdict(found.holds, found.holds ? agrees : say.differs(digits)),
       el(
         "div",
         { class: "steps" },
@@ -195,6 +208,12 @@ export function weightView(first) {
             strip(weighted, "v", say.times, largestOf(v, output)),
           ),
           vector("v", "", say.output, strip(output, "v", say.output, largestOf(v, output))),
+          given
+            ? verdict(
+                given.holds,
+                (given.holds ? say.outputAgrees : say.outputDiffers)(digitsOf(given.difference)),
+              )
+            : el("p", { class: "note" }, say.noOutput),
         ),
       ),
     );

@@ -25,7 +25,8 @@ TensorView heads_of(const float* rows, std::int64_t count, std::int64_t tokens,
   return {rows, {count, heads, tokens, dim}, {sentence_stride, dim, row_stride, 1}};
 }
 
-std::vector<float> dense(const TensorView& view) {
+template <class View>
+std::vector<float> dense(const View& view) {
   std::vector<float> values;
   const auto* data = static_cast<const float*>(view.data);
   for (std::int64_t h = 0; h < view.shape[1]; ++h)
@@ -37,7 +38,8 @@ std::vector<float> dense(const TensorView& view) {
 }
 
 void write_tape(const TapePlace& place, const AttentionShape& shape, const TensorView& q,
-                const TensorView& k, const TensorView& v, bool causal, const float* lse) {
+                const TensorView& k, const TensorView& v, bool causal,
+                const AttentionOutput& output) {
   assert(q.shape[0] == 1);
   AttentionRecord& record = place.tape->emplace_back();
   record.where = place.where;
@@ -51,7 +53,8 @@ void write_tape(const TapePlace& place, const AttentionShape& shape, const Tenso
   record.q = dense(q);
   record.k = dense(k);
   record.v = dense(v);
-  record.lse.assign(lse, lse + shape.heads * q.shape[2]);
+  record.lse.assign(output.lse.begin(), output.lse.end());
+  record.out = dense(output.out);
 }
 
 // The weights of one head, exactly as the call that gave this lse had them.
@@ -112,8 +115,7 @@ void attend(const AttentionShape& shape, const TensorView& q, const TensorView& 
   const std::int64_t work = count * queries * k.shape[2] * (shape.width_k() + shape.width_v());
   if (work < kWorthThreads) options.threads = 1;
   attention(q, k, v, options, output);
-  if (tape.tape != nullptr)
-    write_tape(tape, shape, q, k, v, options.causal != Causal::no, output.lse.data());
+  if (tape.tape != nullptr) write_tape(tape, shape, q, k, v, options.causal != Causal::no, output);
   if (probe.weights != nullptr) probe_weights(probe, q, k, options, output.lse.data(), scratch);
   project_out.forward(context, shape.width_v(), count * queries, y, project_out.out(), threads);
 }

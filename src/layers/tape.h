@@ -23,6 +23,7 @@ struct AttentionRecord {
   std::vector<float> k;    // [heads, keys, dim_k]
   std::vector<float> v;    // [heads, keys, dim_v]
   std::vector<float> lse;  // [heads, queries]
+  std::vector<float> out;  // [heads, queries, dim_v], what each head gave, before W_O
 };
 
 // In the order in which the layers ran.

@@ -64,7 +64,8 @@ std::string data_url(std::string_view text) {
 std::string import_map() {
   std::string map;
   for (const PageFile& module : page_files()) {
-    if (!module.name.ends_with(".js")) continue;
+    // watch*.js are for pages that qkv.watch of the Python package writes.
+    if (!module.name.ends_with(".js") || module.name.starts_with("watch")) continue;
     map += (map.empty() ? "" : ",\n") + ("\"qkv/" + std::string(module.name)) + "\":\"" +
            data_url(module.text) + "\"";
   }
@@ -76,6 +77,7 @@ std::string fill(const std::string& runs) {
   std::string page(file("page.html"));
   replace(page, "/*style.css*/", std::string(file("style.css")));
   replace(page, "/*import map*/", import_map());
+  replace(page, "<!--payload-->\n", "");  // what pages of qkv.watch have more (python/qkv/page.py)
   replace(page, "/*runs*/", runs);
   return page;
 }

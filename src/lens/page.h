@@ -21,6 +21,7 @@ struct TranslationRun {
   std::span<const models::Piece> target_pieces;
   const layers::AttentionTape* tape = nullptr;  // its cross layers are used
   std::span<const models::HeadRole> roles;
+  const layers::AttentionTape* untrained = nullptr;  // the same before training
 };
 
 // The data of one run as a JSON object without line breaks, for run_page or a server. Of options, query, layer and head say

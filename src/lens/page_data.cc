@@ -14,8 +14,11 @@ namespace {
 using Json = nlohmann::ordered_json;
 using layers::AttentionRecord;
 
-// Above this many weights a run carries those of the heads it opens with; the page computes others from q, k and lse.
-constexpr std::int64_t kMostWeights = 40000;
+// Above this many weights a run carries those of the heads it opens with; the page computes others from q, k and lse. The same for
+// the outputs of heads and the weights before training, which the page cannot compute. With them a page of 30 words stays under a
+// megabyte.
+constexpr std::int64_t kMostWeights = 30000;
+constexpr std::int64_t kMostOthers = 12000;
 
 // RFC 4648, of the numbers as they lie in memory.
 std::string base64(std::span<const float> values) {
@@ -89,14 +92,39 @@ Json roles_at(std::span<const models::HeadRole> roles, const std::string& where,
   return list;
 }
 
+// Which heads' numbers a run carries.
+class Carried {
+ public:
+  Carried(std::span<const AttentionRecord* const> records,
+          const std::vector<std::vector<HeadChoice>>& fitting) {
+    for (const AttentionRecord* record : records)
+      count_ += record->heads * record->queries * record->keys;
+    for (const std::vector<HeadChoice>& heads : fitting)
+      opening_.insert(opening_.end(), heads.begin(), heads.end());
+  }
+  bool holds(HeadChoice at, std::int64_t most) const {
+    return count_ <= most || std::find(opening_.begin(), opening_.end(), at) != opening_.end();
+  }
+
+ private:
+  std::int64_t count_ = 0;
+  std::vector<HeadChoice> opening_;
+};
+
 Json layer(const AttentionRecord& record, std::span<const models::HeadRole> roles, int index,
-           bool every, const std::vector<HeadChoice>& wanted) {
+           const Carried& carried) {
   Json weights = Json::array();
+  Json outputs = Json::array();
   Json measured = Json::array();
+  const auto size = static_cast<std::size_t>(record.queries * record.dim_v);
   for (int head = 0; head < record.heads; ++head) {
-    const bool carried =
-        every || std::find(wanted.begin(), wanted.end(), HeadChoice{index, head}) != wanted.end();
-    weights.push_back(carried ? Json(base64(head_weights(record, head))) : Json(nullptr));
+    const bool has_weights = carried.holds({index, head}, kMostWeights);
+    weights.push_back(has_weights ? Json(base64(head_weights(record, head))) : Json(nullptr));
+    const bool has_output = !record.out.empty() && carried.holds({index, head}, kMostOthers);
+    const std::span all(record.out);
+    outputs.push_back(has_output
+                          ? Json(base64(all.subspan(static_cast<std::size_t>(head) * size, size)))
+                          : Json(nullptr));
     measured.push_back(roles_at(roles, record.where, head));
   }
   return {{"where", record.where},
@@ -112,22 +140,39 @@ Json layer(const AttentionRecord& record, std::span<const models::HeadRole> role
           {"v", base64(record.v)},
           {"lse", base64(record.lse)},
           {"weights", std::move(weights)},
+          {"out", std::move(outputs)},
           {"roles", std::move(measured)}};
 }
 
 Json layers_of(std::span<const AttentionRecord* const> records,
-               std::span<const models::HeadRole> roles,
-               const std::vector<std::vector<HeadChoice>>& fitting) {
-  std::int64_t count = 0;
-  for (const AttentionRecord* record : records)
-    count += record->heads * record->queries * record->keys;
-  std::vector<HeadChoice> wanted;
-  for (const std::vector<HeadChoice>& heads : fitting)
-    wanted.insert(wanted.end(), heads.begin(), heads.end());
+               std::span<const models::HeadRole> roles, const Carried& carried) {
   Json list = Json::array();
   for (std::size_t i = 0; i < records.size(); ++i)
-    list.push_back(layer(*records[i], roles, static_cast<int>(i), count <= kMostWeights, wanted));
+    list.push_back(layer(*records[i], roles, static_cast<int>(i), carried));
   return list;
+}
+
+// Of each layer and head the weights before training, or null.
+Json untrained_of(std::span<const AttentionRecord* const> records, const Carried& carried) {
+  Json list = Json::array();
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    Json heads = Json::array();
+    for (int head = 0; head < records[i]->heads; ++head) {
+      const bool held = carried.holds({static_cast<int>(i), head}, kMostOthers);
+      heads.push_back(held ? Json(base64(head_weights(*records[i], head))) : Json(nullptr));
+    }
+    list.push_back(std::move(heads));
+  }
+  return list;
+}
+
+std::vector<const AttentionRecord*> cross_records(const layers::AttentionTape& tape) {
+  std::vector<const AttentionRecord*> records;
+  for (const AttentionRecord& record : tape) {
+    if (record.where.ends_with(".cross")) records.push_back(&record);
+  }
+  if (records.empty()) throw std::invalid_argument("the model has no decoder layer to look at");
+  return records;
 }
 
 Json choices(const std::vector<std::vector<HeadChoice>>& fitting) {
@@ -185,6 +230,7 @@ std::string page_data(const Run& run, const ReportOptions& options) {
   std::vector<std::vector<HeadChoice>> fitting;
   for (int word = 0; word < static_cast<int>(map.words().size()); ++word)
     fitting.push_back(fitting_heads(run, map, word));
+  const Carried carried(records, fitting);
   Json json = {{"schema", 1},
                {"kind", "look"},
                {"version", version()},
@@ -194,20 +240,22 @@ std::string page_data(const Run& run, const ReportOptions& options) {
                {"asked", asking},
                {"open", nullptr},
                {"fitting", choices(fitting)},
-               {"layers", layers_of(records, run.roles, fitting)}};
+               {"layers", layers_of(records, run.roles, carried)},
+               {"untrained", nullptr}};
+  if (run.untrained != nullptr)
+    json["untrained"] = untrained_of(encoder_records(*run.untrained), carried);
   if (options.layer >= 0) json["open"] = {options.layer, options.head};
   return dump(json);
 }
 
 std::string page_data(const TranslationRun& run) {
-  std::vector<const AttentionRecord*> records;
-  for (const AttentionRecord& record : *run.tape) {
-    if (record.where.ends_with(".cross")) records.push_back(&record);
-  }
-  if (records.empty()) throw std::invalid_argument("the model has no decoder layer to look at");
+  const std::vector<const AttentionRecord*> records = cross_records(*run.tape);
   const PieceMap target(run.target_text, run.target_pieces);
   const PieceMap source(run.source_text, run.source_pieces);
   const std::vector<std::vector<HeadChoice>> fitting = aligning_heads(run, records, target, source);
+  const Carried carried(records, fitting);
+  Json untrained = nullptr;
+  if (run.untrained != nullptr) untrained = untrained_of(cross_records(*run.untrained), carried);
   return dump({{"schema", 1},
                {"kind", "translate"},
                {"version", version()},
@@ -217,7 +265,8 @@ std::string page_data(const TranslationRun& run) {
                {"asked", Json::array()},
                {"open", nullptr},
                {"fitting", choices(fitting)},
-               {"layers", layers_of(records, run.roles, fitting)}});
+               {"layers", layers_of(records, run.roles, carried)},
+               {"untrained", std::move(untrained)}});
 }
 
 }  // namespace qkv::lens

@@ -23,6 +23,7 @@ struct Run {
   std::span<const models::Piece> pieces;
   const layers::AttentionTape* tape = nullptr;  // its encoder layers are used
   std::span<const models::HeadRole> roles;
+  const layers::AttentionTape* untrained = nullptr;  // the same before training, for the page
 };
 
 struct ReportOptions {

@@ -4,11 +4,14 @@
 #include <array>
 #include <cmath>
 #include <initializer_list>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "models/initial.h"
 #include "models/safetensors.h"
+#include "models/stopped.h"
 
 namespace qkv::models {
 namespace {
@@ -17,17 +20,19 @@ using layers::AttentionShape;
 using layers::Buffer;
 using layers::LinearPart;
 
-// Reads layers by the names that transformers gives their parameters.
+// Makes layers by the names that transformers gives their parameters, from a file or from a seed.
 class Loader {
  public:
   explicit Loader(const std::filesystem::path& folder)
       : file_(Safetensors::open(folder / "model.safetensors")) {}
+  Loader(std::uint64_t seed, std::int64_t blank) : seed_(seed), blank_(blank) {}
 
-  bool has(const std::string& name) const { return file_.has(name); }
+  bool has(const std::string& name) const { return file_ && file_->has(name); }
 
   std::vector<float> tensor(const std::string& name,
                             std::initializer_list<std::int64_t> shape) const {
-    return file_.read(name, std::span(shape.begin(), shape.size()));
+    const std::span sides(shape.begin(), shape.size());
+    return file_ ? file_->read(name, sides) : initial_tensor(name, sides, seed_, blank_);
   }
 
   // The first of the names that the file has; of a tied tensor only one name is stored.
@@ -86,16 +91,29 @@ class Loader {
             affine(name + ".v_proj", width, width), affine(name + ".out_proj", width, width)};
   }
 
-  Safetensors file_;
+  std::optional<Safetensors> file_;
+  std::uint64_t seed_ = 0;
+  std::int64_t blank_ = -1;
 };
 
 }  // namespace
 
+class MarianMaker {
+ public:
+  static Marian make(const MarianConfig& config, const Loader& loader);
+};
+
 Marian Marian::load(const std::filesystem::path& folder) {
+  return MarianMaker::make(MarianConfig::load(folder), Loader(folder));
+}
+
+Marian Marian::untrained(const MarianConfig& config, std::uint64_t seed, std::int64_t blank) {
+  return MarianMaker::make(config, Loader(seed, blank));
+}
+
+Marian MarianMaker::make(const MarianConfig& config, const Loader& loader) {
   Marian model;
-  model.config_ = MarianConfig::load(folder);
-  const MarianConfig& config = model.config_;
-  const Loader loader(folder);
+  model.config_ = config;
   const std::int64_t width = config.d_model;
 
   const auto positions = [&](const std::string& name) {
@@ -232,6 +250,8 @@ void MarianDecoder::watch(int layer, int head) {
 }
 
 float* MarianDecoder::step(std::span<const int> ids) {
+  if (stop_ && stop_())
+    throw Stopped("the translation was stopped after " + std::to_string(position_) + " steps");
   const std::int64_t width = model_.config_.d_model, vocabulary = model_.vocabulary();
   float* x = layers::at_least(x_, rows() * width);
   for (std::int64_t r = 0; r < rows(); ++r)

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -18,6 +19,9 @@ class Marian {
   // Reads config.json and model.safetensors of the folder. Throws std::runtime_error naming the file, the key or the
   // tensor, what was expected and what came.
   static Marian load(const std::filesystem::path& folder);
+
+  // The same architecture with the weights that training begins with (initial.h). `blank` is the id of padding, −1: none.
+  static Marian untrained(const MarianConfig& config, std::uint64_t seed, std::int64_t blank);
 
   const MarianConfig& config() const { return config_; }
   std::int64_t vocabulary() const { return logits_.out(); }
@@ -45,6 +49,7 @@ class Marian {
 
  private:
   friend class MarianDecoder;
+  friend class MarianMaker;
 
   void check_ids(std::span<const int> ids, std::int64_t vocabulary, const char* what) const;
 
@@ -69,6 +74,9 @@ class MarianDecoder {
   // Whose weights step() notes down: a head of a decoder layer's cross-attention, or (head −1) the mean of them.
   void watch(int layer, int head);
 
+  // What step() asks before anything else; true: it throws Stopped.
+  void stop_when(std::function<bool()> stop) { stop_ = std::move(stop); }
+
   // ids [rows] → logits [rows, vocabulary], which the caller may change; valid until the next call.
   float* step(std::span<const int> ids);
   // Of the last step, if something is watched: [rows, source_tokens()].
@@ -87,6 +95,7 @@ class MarianDecoder {
   std::int64_t beams_ = 1;
   int threads_;
   std::int64_t position_ = 0;
+  std::function<bool()> stop_;
   int watched_layer_ = -1;
   int watched_head_ = -1;
   std::vector<layers::KeyValueCache> caches_;

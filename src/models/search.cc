@@ -333,11 +333,12 @@ void process_scores(const GenerationConfig& config, std::span<const int> written
 
 std::vector<SearchResult> search(const Marian& model, Marian::Memory memory,
                                  const GenerationConfig& config, const WatchedHead* watched,
-                                 int threads) {
+                                 int threads, const std::function<bool()>& stop) {
   const std::vector<std::int32_t> lengths = memory.lengths;
   const std::int64_t tokens = memory.tokens;
   MarianDecoder decoder(model, std::move(memory), threads);
   if (watched != nullptr) decoder.watch(watched->layer, watched->head);
+  decoder.stop_when(stop);
   std::vector<SearchResult> results =
       config.num_beams == 1
           ? GreedySearch(decoder, config, model.vocabulary(), watched != nullptr).run()

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -24,10 +25,11 @@ struct WatchedHead {
   int head = -1;  // −1: the mean over the layer's heads
 };
 
-// One result for each sentence of the memory, in its order; a sentence's result does not depend on its company.
+// One result for each sentence of the memory, in its order; a sentence's result does not depend on its company. `stop` is asked
+// before every step; true ends the search with Stopped.
 std::vector<SearchResult> search(const Marian& model, Marian::Memory memory,
                                  const GenerationConfig& config, const WatchedHead* watched,
-                                 int threads);
+                                 int threads, const std::function<bool()>& stop = {});
 
 // What the logits processors of generate() do to the scores [vocabulary] of the next id after `written` (start id first).
 // Order: repetition penalty, repeated n-grams, bad words, least length, forced first and last id, suppressed ids.

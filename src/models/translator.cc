@@ -40,7 +40,7 @@ bool is_blank_text(std::string_view text) {
 struct Translator::Impl {
   Marian model;
   GenerationConfig generation;
-  Tokenizer tokenizer;
+  std::shared_ptr<const Tokenizer> tokenizer;
   std::vector<HeadRole> roles;
   WatchedHead alignment;
 
@@ -54,13 +54,13 @@ struct Translator::Impl {
                                : encoding.source_language == "zh" ? "en"
                                                                   : "zh";
     std::string token;
-    if (!tokenizer.language_tokens().empty()) {  // a model for one direction has none
+    if (!tokenizer->language_tokens().empty()) {  // a model for one direction has none
       token = ">>" + encoding.target_language + "<<";
-      if (tokenizer.id_of(token) < 0)
+      if (tokenizer->id_of(token) < 0)
         throw std::invalid_argument("translate: the model does not translate to '" +
                                     encoding.target_language + "'; it has " + languages());
     }
-    encoding.pieces = tokenizer.encode(text, token);
+    encoding.pieces = tokenizer->encode(text, token);
     prepared.ids = ids_of(encoding.pieces);
     const int most = model.config().max_position_embeddings;
     if (std::ssize(prepared.ids) > most)
@@ -71,7 +71,7 @@ struct Translator::Impl {
 
   std::string languages() const {
     std::string all;
-    for (const std::string& token : tokenizer.language_tokens())
+    for (const std::string& token : tokenizer->language_tokens())
       all += (all.empty() ? "" : ", ") + token.substr(2, token.size() - 4);
     return all;
   }
@@ -94,15 +94,16 @@ struct Translator::Impl {
            std::span<Translation> results) const {
     std::vector<std::vector<int>> ids;
     for (const std::size_t i : batch) ids.push_back(prepared[i].ids);
-    std::vector<SearchResult> found = search(model, model.encode(ids, threads), config,
-                                             options.alignment ? &alignment : nullptr, threads);
+    std::vector<SearchResult> found =
+        search(model, model.encode(ids, threads), config, options.alignment ? &alignment : nullptr,
+               threads, options.stop);
     for (std::size_t i = 0; i < batch.size(); ++i) {
       Translation& translation = results[batch[i]];
       Encoding& encoding = prepared[batch[i]].encoding;
       translation.source_language = std::move(encoding.source_language);
       translation.target_language = std::move(encoding.target_language);
       translation.source = std::move(encoding.pieces);
-      translation.text = tokenizer.decode(found[i].ids, &translation.target);
+      translation.text = tokenizer->decode(found[i].ids, &translation.target);
       translation.alignment = std::move(found[i].alignment);
       translation.score = found[i].score;
       translation.cut = found[i].cut;
@@ -132,9 +133,19 @@ Translator Translator::load(const std::filesystem::path& folder) {
                                " with a head " + std::to_string(role->head));
     alignment = {role->layer, role->head};
   }
-  return Translator(
-      std::unique_ptr<Impl>(new Impl{std::move(model), std::move(generation),
-                                     Tokenizer::load(folder), std::move(roles), alignment}));
+  return Translator(std::unique_ptr<Impl>(new Impl{
+      std::move(model), std::move(generation),
+      std::make_shared<const Tokenizer>(Tokenizer::load(folder)), std::move(roles), alignment}));
+}
+
+Translator Translator::untrained(std::uint64_t seed) const {
+  const MarianConfig& config = impl_->model.config();
+  const std::int64_t blank = impl_->generation.pad_token_id.value_or(-1);
+  return Translator(std::unique_ptr<Impl>(new Impl{Marian::untrained(config, seed, blank),
+                                                   impl_->generation,
+                                                   impl_->tokenizer,
+                                                   {},
+                                                   WatchedHead{config.decoder_layers - 1, -1}}));
 }
 
 Translation Translator::translate(std::string_view text, const TranslateOptions& options) const {
@@ -220,7 +231,7 @@ std::string Translator::detect_language(std::string_view text) {
 }
 
 const std::vector<HeadRole>& Translator::roles() const { return impl_->roles; }
-const Tokenizer& Translator::tokenizer() const { return impl_->tokenizer; }
+const Tokenizer& Translator::tokenizer() const { return *impl_->tokenizer; }
 int Translator::encoder_layers() const { return impl_->model.config().encoder_layers; }
 int Translator::encoder_heads() const { return impl_->model.config().encoder_attention_heads; }
 int Translator::decoder_layers() const { return impl_->model.config().decoder_layers; }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -12,6 +13,7 @@
 
 #include "layers/tape.h"
 #include "models/roles.h"
+#include "models/stopped.h"
 #include "models/tokenizer.h"
 
 namespace qkv::models {
@@ -27,6 +29,8 @@ struct TranslateOptions {
   int batch = 32;
   // Threads at most; 0 (default): as many as the machine has. Results do not depend on it.
   int threads = 0;
+  // Asked before every step of the decoder; true ends the call with Stopped.
+  std::function<bool()> stop = {};
   // Called after every finished batch with (texts done, texts in all); one call at a time, from any of the threads.
   std::function<void(std::size_t, std::size_t)> progress = {};
 };
@@ -61,6 +65,10 @@ class Translator {
   Translator(Translator&&) noexcept;
   Translator& operator=(Translator&&) noexcept;
   ~Translator();
+
+  // The same tokenizer and architecture with the weights that training begins with (initial.h): what there was before anything was
+  // learned. It has no measured roles.
+  Translator untrained(std::uint64_t seed) const;
 
   // Throws std::invalid_argument for text that is empty, not UTF-8 or longer than the model's positions, and for a
   // language that the model lacks. May be called from many threads at once.

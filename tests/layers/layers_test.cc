@@ -286,6 +286,15 @@ TEST(Tape, HoldsWhatTheLayerUsed) {
     EXPECT_NEAR(p[row * 3] + p[row * 3 + 1] + p[row * 3 + 2], 1, 1e-5);
   EXPECT_EQ(p[1], 0);  // the first token does not see the second
   EXPECT_NEAR(r.v[0], Case::dot(c.v, c.bv, x.data(), 0, 8), 1e-5);
+  const auto dim_v = static_cast<std::size_t>(r.dim_v);
+  ASSERT_EQ(r.out.size(), 2 * 3 * dim_v);
+  for (std::size_t row = 0; row < 6; ++row)
+    for (std::size_t d = 0; d < dim_v; ++d) {
+      double sum = 0;
+      for (std::size_t key = 0; key < 3; ++key)
+        sum += p[row * 3 + key] * r.v[(row / 3 * 3 + key) * dim_v + d];
+      EXPECT_NEAR(r.out[row * dim_v + d], sum, 1e-5);
+    }
 }
 
 }  // namespace

@@ -56,10 +56,28 @@ TEST(Page, DataAreTheRunsOwnBits) {
   EXPECT_EQ(decode(layer["lse"]), record.lse);
   for (int head = 0; head < 2; ++head)
     EXPECT_EQ(decode(layer["weights"][static_cast<std::size_t>(head)]), head_weights(record, head));
+  EXPECT_TRUE(layer["out"][0].is_null());  // the example's record has none
+  EXPECT_TRUE(data["untrained"].is_null());
   EXPECT_EQ(layer["roles"][1][0]["role"], "coreference");
   const auto it = data["asked"][0].get<std::size_t>();
   EXPECT_EQ(data["query"]["words"][it]["text"], "it");
   EXPECT_EQ(data["fitting"][it], json({{0, 1}}));
+}
+
+TEST(Page, OutputsAndTheWeightsBeforeTrainingAreTheirOwnBits) {
+  Example example;
+  layers::AttentionRecord& record = example.tape[0];
+  for (std::int64_t i = 0; i < record.heads * record.queries * record.dim_v; ++i)
+    record.out.push_back(0.25F * static_cast<float>(i));
+  const layers::AttentionTape before = {record_with({mostly(6, 0, 0.2F), mostly(6, 3, 0.1F)}, 0)};
+  lens::Run run = example.run();
+  run.untrained = &before;
+  const json data = json::parse(page_data(run, {}));
+  const std::size_t half = record.out.size() / 2;
+  EXPECT_EQ(
+      decode(data["layers"][0]["out"][1]),
+      std::vector<float>(record.out.begin() + static_cast<std::ptrdiff_t>(half), record.out.end()));
+  EXPECT_EQ(decode(data["untrained"][0][1]), head_weights(before[0], 1));
 }
 
 TEST(Page, ATextStaysInItsPlace) {
@@ -86,7 +104,8 @@ TEST(Page, NoModuleCanEndItsPlace) {
   const json map = json::parse(page.substr(begin, page.find("</script>", begin) - begin));
   for (const PageFile& file : page_files()) {
     if (file.name.ends_with(".js")) {
-      EXPECT_TRUE(map["imports"].contains("qkv/" + std::string(file.name))) << file.name;
+      const bool here = !file.name.starts_with("watch");  // those are for the Python package
+      EXPECT_EQ(map["imports"].contains("qkv/" + std::string(file.name)), here) << file.name;
     }
   }
 }

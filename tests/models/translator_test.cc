@@ -3,9 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
+#include <cmath>
 #include <stdexcept>
 
 #include "models/config.h"
+#include "models/initial.h"
 #include "qkv/attention.h"
 #include "tests/models/files.h"
 
@@ -169,6 +173,73 @@ TEST_F(TinyMarian, TapeAndReplayShowTheRun) {
           {0, cross.keys}, {p.data(), {1, 2, cross.queries, cross.keys}});
   EXPECT_EQ(std::vector<float>(p.begin() + cross.queries * cross.keys, p.end()),
             translation.alignment);
+}
+
+TEST_F(TinyMarian, UntrainedIsTheSameArchitectureFromASeed) {
+  const Translator model = load();
+  const auto tape_of = [](const Translator& from) {
+    layers::AttentionTape tape;
+    from.encode("the cats", &tape);
+    return tape;
+  };
+  const layers::AttentionTape trained = tape_of(model), one = tape_of(model.untrained(1)),
+                              again = tape_of(model.untrained(1)),
+                              two = tape_of(model.untrained(2));
+  ASSERT_EQ(one.size(), trained.size());
+  for (std::size_t i = 0; i < one.size(); ++i) {
+    EXPECT_EQ(one[i].where, trained[i].where);
+    EXPECT_EQ(one[i].q.size(), trained[i].q.size());
+    EXPECT_EQ(one[i].q, again[i].q);
+    EXPECT_EQ(one[i].lse, again[i].lse);
+    EXPECT_NE(one[i].q, two[i].q);
+    EXPECT_NE(one[i].q, trained[i].q);
+  }
+  EXPECT_TRUE(model.untrained(1).roles().empty());
+  layers::AttentionTape replayed;
+  model.untrained(1).replay(model.translate("the cats"), replayed);
+  EXPECT_EQ(replayed[0].q, one[0].q);
+}
+
+TEST_F(TinyMarian, ATranslationCanBeStopped) {
+  const Translator model = load();
+  TranslateOptions options;
+  int asked = 0;
+  options.stop = [&asked] { return ++asked == 3; };
+  EXPECT_THROW(model.translate("the cats", options), Stopped);
+  EXPECT_EQ(asked, 3);
+  options.stop = [] { return false; };
+  EXPECT_EQ(model.translate("the cats", options).text, model.translate("the cats").text);
+}
+
+TEST(InitialTensor, HasTheDistributionThatTrainingBeginsWith) {
+  const auto moments = [](const std::vector<float>& values) {
+    double sum = 0, squares = 0, most = 0;
+    for (const float value : values) {
+      sum += value;
+      squares += static_cast<double>(value) * value;
+      most = std::max(most, std::abs(static_cast<double>(value)));
+    }
+    const auto count = static_cast<double>(values.size());
+    return std::array{sum / count, squares / count, most};
+  };
+  const std::int64_t matrix[] = {256, 64};
+  const double bound = std::sqrt(6.0 / (256 + 64));
+  // Of 16384 numbers; six standard errors of a mean and of a variance are allowed.
+  const auto [mean, variance, most] = moments(initial_tensor("a.q_proj.weight", matrix, 1, -1));
+  EXPECT_NEAR(mean, 0, 6 * bound / std::sqrt(3.0 * 16384));
+  EXPECT_NEAR(variance, bound * bound / 3, 6 * bound * bound / 3 * std::sqrt(0.8 / 16384));
+  EXPECT_LE(most, bound);
+  EXPECT_GT(most, 0.99 * bound);
+  const std::vector<float> words = initial_tensor("model.shared.weight", matrix, 1, 3);
+  const auto [words_mean, words_variance, words_most] = moments(words);
+  EXPECT_NEAR(words_mean, 0, 6 * 0.125 / 128);
+  EXPECT_NEAR(words_variance, 255.0 / 256 / 64, 6 * std::sqrt(2.0 / 16384) / 64);
+  EXPECT_GT(words_most, 3 * 0.125);
+  for (std::size_t d = 0; d < 64; ++d) EXPECT_EQ(words[3 * 64 + d], 0);
+  EXPECT_NE(initial_tensor("b.weight", matrix, 1, -1), initial_tensor("a.weight", matrix, 1, -1));
+  const std::int64_t row[] = {5};
+  EXPECT_EQ(initial_tensor("a.norm.weight", row, 1, -1), std::vector<float>(5, 1));
+  EXPECT_EQ(initial_tensor("a.norm.bias", row, 1, -1), std::vector<float>(5, 0));
 }
 
 TEST_F(TinyMarian, DamagedFilesAreNamed) {

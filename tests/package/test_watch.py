@@ -1,7 +1,9 @@
 """qkv.watch: what it records is what eager attention would have shown, of any model, and it leaves the model as it was."""
+import base64
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -156,6 +158,44 @@ def test_what_is_asked_for():
         qkv.watch(model, keep="all")
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt_oss", "marian"])
+def test_what_was_not_kept_is_run_again(name):
+    model = made(name)
+    ids, _ = padded_ids((9,))
+    run = lambda: model.generate(ids, max_new_tokens=6, do_sample=False, eos_token_id=None)  # noqa: E731
+    with torch.no_grad(), qkv.watch(model) as kept:
+        run()
+    with torch.no_grad(), qkv.watch(model, keep=None) as seen:
+        run()
+    seen.run_again(run, layers=[0, len(seen.layers) - 1])
+    assert not watched
+    for index in (0, -1):
+        for mine, theirs in zip(seen.layers[index].calls, kept.layers[index].calls):
+            assert torch.equal(mine.query, theirs.query) and torch.equal(mine.key, theirs.key)
+        first = seen.layers[index].calls[0].queries
+        assert torch.equal(seen.layers[index].heads[2].weights(slice(0, first)), kept.layers[index].heads[2].weights(slice(0, first)))
+    if len(seen.layers) > 2:
+        with pytest.raises(ValueError, match="are not there"):
+            seen.layers[1].heads[0].weights(slice(0, 1))
+
+
+def test_running_again_stops_early_and_notices_other_inputs():
+    model = made("llama")
+    ids, _ = padded_ids((9,))
+    with torch.no_grad(), qkv.watch(model, keep=None) as seen:
+        model(ids)
+    ran = []
+    model.model.layers[1].register_forward_pre_hook(lambda *_: ran.append(1))
+    seen.run_again(lambda: model(ids), layers=[0])
+    assert not ran and seen.layers[0].heads[0].weights().shape == (9, 9)
+    for other in (lambda: model(ids.flip(1)), lambda: model(ids[:, :5]), lambda: None):
+        with pytest.raises(ValueError, match="layer 1 did not do what it did before|no attention of"):
+            seen.run_again(other, layers=[1])
+    assert seen.layers[1].calls[0].key is None
+    with pytest.raises(ValueError, match=r"layers are \[7\]; expected some that were watched, of \[0, 1\]"):
+        seen.run_again(lambda: model(ids), layers=[7])
+
+
 def test_sinks():
     model = made("llama")
     with torch.no_grad():
@@ -234,7 +274,75 @@ def test_json_page_and_notebook(tmp_path):
     assert head["top_weights"][1][0] == pytest.approx(seen.layers[3].heads[2].top(1)[0][0][1], rel=1e-3)
     seen.save(tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    held = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S).group(1)
-    assert json.loads(held) == json.loads(json.dumps(told))
-    assert "http" not in text.replace(held, "")  # one file, complete
+    index = index_of(text)
+    assert index["tokens"] == told["tokens"] and index["model"] == "MarianMTModel"
+    assert index["layers"][3]["queries"] == "target" and set(index["layers"][3]["detail"]) == {"tiles"}  # small: all is there
+    names = re.findall(r'<script type="text/plain" id="([^"]*)">', text)
+    assert len(set(names)) == len(names) == 6 * 4 * 4  # a map, q, k and log-sum-exp of every head
+    assert text.count("</script>") == 3 + len(names)
+    # one file, complete
+    assert set(re.findall(r"https?:[^\"' )%]+", text)) == {"http://www.w3.org/2000/svg"}
     assert "decoder.layers.1.encoder_attn" in seen._repr_html_() and "6 layers, 24 heads, 6 calls" in repr(seen)
+
+
+def index_of(page):
+    return json.loads(re.search(r'<script type="application/json" id="runs">(.*?)</script>', page, re.S).group(1))
+
+
+def payload_of(page, name, dtype):
+    text = re.search(rf'<script type="text/plain" id="{name}">(.*?)</script>', page).group(1)
+    return np.frombuffer(base64.b64decode(text), dtype)
+
+
+def test_a_page_holds_what_there_is_room_for(tmp_path):
+    model = made("llama")
+    ids, real = padded_ids((40, 31))
+    with torch.no_grad(), qkv.watch(model, block=8) as seen:
+        model(input_ids=ids, attention_mask=real)
+    path = tmp_path / "page.html"
+
+    def saved(**room):
+        seen.save(path, batch=1, **room)
+        page = path.read_text(encoding="utf-8")
+        return page, index_of(page)
+
+    page, index = saved()
+    layer, head = index["layers"][1], seen.layers[1].heads[3]
+    q, k, lse = (payload_of(page, name, "f4") for name in ("q-1-3", "k-1-1", "lse-1-3"))
+    q, k = q.reshape(40, 12), k.reshape(40, 12)
+    hidden = np.frombuffer(base64.b64decode(layer["calls"][0]["hidden"]), "u1").astype(bool)
+    assert hidden.sum() == 9 and layer["group"] == 2 and layer["calls"][0]["causal"] == "bottom-right"
+    weights = np.exp(q @ k.T * layer["scale"] - lse[:, None])
+    weights[:, hidden] = 0
+    visible = np.isfinite(lse)
+    np.testing.assert_allclose(np.tril(weights)[visible], head.weights(batch=1).numpy()[visible], atol=1e-5)
+    shares, _ = payload_of(page, "map-1-3", "f2").reshape(2, 5, 5)
+    np.testing.assert_allclose(shares, head.blocks(batch=1)[0].numpy() / 8, atol=1e-3)
+
+    nothing, index = saved(megabytes=0)
+    assert {kind for it in index["layers"] for kind in it["detail"]} == {"map"} and len(nothing) < len(page)
+    some, index = saved(megabytes=0, tiles=[(1, 3)])
+    assert index["layers"][1]["detail"] == ["map", "map", "map", "tiles"] and index["open"] == [1, 3]
+    rows, index = saved(tiles=[])
+    assert {kind for it in index["layers"] for kind in it["detail"]} == {"rows"}
+    data = payload_of(rows, "rows-1-3", "<u2")
+    keys, weights, rest = data[:320].reshape(40, 8), data[320:640].reshape(40, 8) / 65535, data[640:] / 65535
+    for query in (12, 39):
+        read, remainder = head.top(query, batch=1)
+        assert [key for key, _ in read] == keys[query, :len(read)].tolist()
+        np.testing.assert_allclose([weight for _, weight in read], weights[query, :len(read)], atol=1e-5)
+        assert abs(rest[query] - remainder) < 1e-5
+    with pytest.raises(ValueError, match=r"tiles names layer 7, head 0, which was not seen; expected layers of \[0, 1\]"):
+        seen.save(path, tiles=[(7, 0)])
+
+
+def test_a_page_says_why_there_are_no_tiles(tmp_path):
+    model = made("llama")
+    ids, real = padded_ids((20,))
+    with torch.no_grad(), qkv.watch(model, keep=None) as seen:
+        model(input_ids=ids, attention_mask=real)
+    seen.save(tmp_path / "page.html")
+    index = index_of((tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert "keep=None" in index["layers"][0]["why"] and set(index["layers"][0]["detail"]) == {"rows"}
+    with pytest.raises(ValueError, match="nothing was seen that a page could show"):
+        type(seen)(seen.trace, None, 0, None).save(tmp_path / "none.html")

@@ -20,11 +20,11 @@ export default [
   },
   {
     files: ["**/page/*.js"],
-    ignores: ["**/tests/page/*.js"],
+    ignores: ["**/tests/page/*.js", "**/bench/page/*.js"],
     languageOptions: { globals: globals.browser },
   },
   {
-    files: ["**/tests/page/*.js"],
+    files: ["**/tests/page/*.js", "**/bench/page/*.js"],
     languageOptions: { globals: { ...globals.node, ...globals.browser } },
   },
 ];

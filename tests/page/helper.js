@@ -20,7 +20,7 @@ export const THIRTY =
 export const qkv = (...args) => execFileSync(QKV, args, { encoding: "utf8" });
 
 // Rooms for files, gone at the end.
-const folder = mkdtempSync(join(tmpdir(), "qkv-page-"));
+export const folder = mkdtempSync(join(tmpdir(), "qkv-page-"));
 process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
 let count = 0;
 
@@ -42,12 +42,13 @@ export const start = () =>
 
 /** Opens a file or URL. Any request but the page itself, and any error in it, fails the test at `close`. */
 export async function open(browser, path, options = {}) {
-  const { language = "en", width = 1280, height = 900, local = "", ...more } = options;
+  const { language = "en", width = 1280, height = 900, local = "", init, ...more } = options;
   const context = await browser.newContext({
     viewport: { width, height },
     reducedMotion: "reduce",
     ...more,
   });
+  if (init) await context.addInitScript(init);
   const page = await context.newPage();
   const wrong = [];
   const url = path.startsWith("http") ? path : pathToFileURL(path).href;

@@ -1,7 +1,7 @@
 // qkv look --html: every interaction of the page, in Chromium without network.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { CHINESE, ENGLISH, makePage, open, qkv, start } from "./helper.js";
+import { CHINESE, ENGLISH, makePage, open, qkv, start, THIRTY } from "./helper.js";
 
 let browser;
 let pages;
@@ -128,7 +128,7 @@ test("a tap on a narrow screen asks and opens", async () => {
   await page.tap('.word:has-text("苹果")');
   assert.equal(await asking(page), "苹果");
   await page.tap(".ranking button >> nth=0");
-  assert.ok(await page.locator(".verdict.holds").isVisible());
+  assert.ok(await page.locator(".weight > .verdict.holds").isVisible());
   await close();
 });
 
@@ -265,6 +265,86 @@ test("the recomputation agrees on 1,000 random cells, and not where a number is 
   });
   assert.deepEqual(found, { holding: 1000, changed: false, weight: false });
   await close();
+});
+
+test("the output agrees with the engine's own in 1,000 random rows, and not where it is changed", async () => {
+  const { page, close } = await open(browser, pages.en);
+  const found = await page.evaluate(async () => {
+    const { checkOutput } = await import("qkv/weight.js");
+    const [run] = globalThis.qkv.runs();
+    let seed = 1;
+    const random = (below) => {
+      seed = (seed * 48271) % 2147483647;
+      return seed % below;
+    };
+    let holding = 0;
+    for (let i = 0; i < 1000; ++i) {
+      const layer = run.layers[random(run.layers.length)];
+      const result = checkOutput(layer, random(layer.heads), random(layer.queries));
+      holding += result.holds && result.difference < 1e-4;
+    }
+    run.layers[3].out[0][5] += 1e-4;
+    return { holding, changed: checkOutput(run.layers[3], 0, 0).holds };
+  });
+  assert.deepEqual(found, { holding: 1000, changed: false });
+  await page.evaluate(() => globalThis.qkv.runs()[0].layers[3].out[0].fill(1));
+  await page.click(".ranking button >> nth=0");
+  assert.match(await page.textContent(".step.three .verdict.fails"), /^✗The output DIFFERS/);
+  assert.equal(await page.locator(".verdict.holds").count(), 1); // the weights still agree
+  await close();
+});
+
+test("numbers of a long sentence that the page recomputes are named and held to the log-sum-exp", async () => {
+  const { page, close } = await open(browser, makePage("look", THIRTY));
+  assert.equal(await page.locator(".source").count(), 0); // the head that opens is carried
+  await page.click(".head >> nth=4");
+  const said = await page.textContent(".through .source");
+  assert.match(said, /^weights recomputed in this page from q and k · ✓/);
+  assert.equal(await page.textContent(".one-head .source"), said);
+  const { heads } = JSON.parse(qkv("look", THIRTY, "--heads", "--json"));
+  const engine = heads[4].asked[0].read;
+  assert.deepEqual(
+    (await rows(page)).slice(0, engine.length),
+    engine.map((it) => [it.word, percent(it.weight)]),
+  );
+  await page.evaluate(() => {
+    const [run] = globalThis.qkv.runs();
+    run.layers[0].lse[5 * run.layers[0].queries] += 0.01;
+    run.layers[0].weights[5] = null; // computed once more
+  });
+  await page.click(".head >> nth=5");
+  assert.match(await page.textContent(".through .source.fails"), /✗ .* NOT the engine's/);
+  await close();
+});
+
+test("what was learned: the same sentence before training, from the engine", async () => {
+  for (const language of ["en", "zh"]) {
+    const { page, close } = await open(browser, pages[language], { language });
+    await page.click(".dot >> nth=7");
+    const columns = await page.$$eval(".pair > div", (list) =>
+      list.map((column) => [...column.querySelectorAll(".percent")].map((it) => it.textContent)),
+    );
+    const { sum, trained, before, heads } = await page.evaluate(async () => {
+      const { toWords, wordWeights } = await import("qkv/data.js");
+      const { run, word, at } = globalThis.qkv.state();
+      const [l, h] = at;
+      const columns = run.key.words.length;
+      const row = (all) => [...all.subarray(word * columns, (word + 1) * columns)];
+      const then = row(toWords(run, run.layers[l], run.untrained[l][h]));
+      return {
+        sum: then.reduce((a, b) => a + b, 0),
+        trained: row(wordWeights(run, l, h)),
+        before: then,
+        heads: run.untrained.flat().filter((it) => it !== null).length,
+      };
+    });
+    assert.equal(heads, 32);
+    assert.ok(Math.abs(sum - 1) < 1e-5);
+    assert.deepEqual(columns, [before.map(percent), trained.map(percent)]);
+    // Random weights prefer no word as training made this head prefer one.
+    assert.ok(Math.max(...trained) > 0.9 && Math.max(...before) < 0.5);
+    await close();
+  }
 });
 
 test("a red mark where the engine's number is another", async () => {

@@ -28,7 +28,7 @@ for (const text of HOSTILE) {
     );
     assert.equal(await page.locator("script").count(), 3);
     await page.click(".ranking button >> nth=0");
-    assert.ok(await page.locator(".verdict.holds").isVisible());
+    assert.ok(await page.locator(".weight > .verdict.holds").isVisible());
     await close();
   });
 }
@@ -103,10 +103,10 @@ test("the longest text of the model opens, and a move over its matrix fits in a 
   const text = Array.from({ length: 60 }, () => "the dog saw it and the cat ran").join(" ");
   const { page, close } = await open(browser, makePage("look", text, "--query", "it"));
   await page.click(".ranking button >> nth=0");
-  assert.ok(await page.locator(".verdict.holds").isVisible());
+  assert.ok(await page.locator(".weight > .verdict.holds").isVisible());
   await page.click(".head >> nth=4");
   await page.click(".ranking button >> nth=0");
-  assert.ok(await page.locator(".verdict.holds").isVisible());
+  assert.ok(await page.locator(".weight > .verdict.holds").isVisible());
   const milliseconds = await page.evaluate(() => {
     const canvas = document.querySelector("canvas.matrix");
     const box = canvas.getBoundingClientRect();

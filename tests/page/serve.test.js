@@ -12,8 +12,10 @@ let browser;
 let server;
 let address;
 
-async function serve() {
-  const child = spawn(QKV, ["serve", "--port", "0"], { stdio: ["ignore", "pipe", "inherit"] });
+async function serve(...more) {
+  const child = spawn(QKV, ["serve", "--port", "0", ...more], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const [line] = await once(createInterface({ input: child.stdout }), "line");
   return { child, address: line };
 }
@@ -41,7 +43,7 @@ test("type a sentence, press Enter, see it", async () => {
   assert.match(await page.textContent(".ranking li"), /^苹果/);
   assert.equal(await page.evaluate(() => document.activeElement.id), "text");
   await page.click(".ranking button >> nth=0");
-  assert.ok(await page.locator(".verdict.holds").isVisible());
+  assert.ok(await page.locator(".weight > .verdict.holds").isVisible());
   await page.click('.live button:has-text("Translate")');
   await page.waitForSelector(".alignment");
   await page.click(".language");
@@ -126,6 +128,29 @@ test("many at once are all answered, with the same numbers", async () => {
     Array.from({ length: 40 }, async () => (await fetch(url("look", ENGLISH))).text()),
   );
   assert.ok(answers.every((answer) => answer === alone));
+});
+
+test("an answer that takes too long is an error, its computation stops, and others go on", async () => {
+  const { child, address: hasty } = await serve("--timeout", "0.15");
+  const ask = (path, text) => fetch(`${hasty}${path}?text=${encodeURIComponent(text)}`);
+  await ask("look", ENGLISH); // the first touches the weights
+  const long = "the dog saw the cat and the bird and the horse and the cow ".repeat(8);
+  const begin = performance.now();
+  const slow = Array.from({ length: 8 }, () => ask("translate", long));
+  for (const response of await Promise.all(slow)) {
+    assert.equal(response.status, 503);
+    assert.match(
+      (await response.json()).error,
+      /^no answer within 0.15 seconds; expected a shorter/,
+    );
+  }
+  const took = performance.now() - begin;
+  console.log(`eight too long translations: ${took.toFixed(0)} ms`);
+  let response;
+  for (let i = 0; i < 20 && response?.status !== 200; ++i) response = await ask("look", "It is.");
+  assert.equal(response.status, 200);
+  child.kill("SIGTERM");
+  assert.deepEqual(await once(child, "exit"), [0, null]);
 });
 
 test("who sends nothing is let go, and does not stop others", async () => {

@@ -41,7 +41,7 @@ test("a word of the drawing asks, and its weight opens with the tick", async () 
     await page.textContent(".lines text.q.picked"),
   );
   await page.click(".ranking button >> nth=0");
-  assert.ok(await page.locator(".verdict.holds").isVisible());
+  assert.ok(await page.locator(".weight > .verdict.holds").isVisible());
   await close();
 });
 
