@@ -17,7 +17,7 @@ run: build ## install what is missing, build, and show what a model looked at
 build: ## install what is missing and build build/release
 	@scripts/need run
 	@test -e $(BUILD)/build.ninja || cmake --preset release
-	@cmake --build $(BUILD) --target qkv qkv_cli qkv_sqlite
+	@cmake --build $(BUILD) --target qkv qkv_cli qkv_sql
 
 test: ## every check: tests, sanitizers, clang, ARM, layout, docs (scripts/test.py --list)
 	@scripts/need test

@@ -224,7 +224,7 @@ def tsan(stage):
 
 
 def fuzz(stage):
-    """every fuzz target for 25 s: calls of attention, safetensors files"""
+    """every fuzz target for 25 s: calls of attention, safetensors files, rows and states of SQL"""
     targets = sorted(file.stem for file in (ROOT / "fuzz").glob("*_fuzz.cc"))
     stage.build("fuzz", target=targets)  # the build tree of asan
     for target in targets:

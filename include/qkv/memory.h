@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory_resource>
 #include <optional>
 #include <span>
 #include <string>
@@ -134,6 +135,8 @@ class MemoryReader {
     std::int64_t value_dim = 0;
     int top = 0;           // best rows whose labels are kept
     std::size_t keep = 0;  // bytes of rows that may leave again (MemoryWindow)
+    // Where blocks are gathered, which is most of a reader's memory: up to kBlock·(query size + value_dim) floats.
+    std::pmr::memory_resource* memory = std::pmr::get_default_resource();
   };
   // Throws std::invalid_argument for an empty query, a number that is not finite, or a dimension above 65536.
   MemoryReader(std::span<const float> query, const Options& options);
@@ -160,13 +163,13 @@ class MemoryReader {
  private:
   void flush();
 
-  std::vector<float> query_, packed_;  // as given; times scale·log2 e
+  std::pmr::vector<float> query_, packed_;  // as given; times scale·log2 e
   double scale_;
   Options options_;
   MemoryWindow window_;
   int pending_ = 0;
-  std::vector<float> keys_, values_, scores_, weighted_;
-  std::vector<std::int64_t> numbers_;
+  std::pmr::vector<float> keys_, values_, scores_, weighted_;
+  std::pmr::vector<std::int64_t> numbers_;
   std::vector<std::string> labels_;
 };
 

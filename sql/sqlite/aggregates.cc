@@ -2,8 +2,6 @@
 //
 // SQLite calls the same step for an aggregate and for a window function, and does not say which it is until a row leaves. Rows
 // are kept up to kKeep bytes in case one does; beyond, only if a running statement has the word OVER.
-#include <cmath>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -11,6 +9,7 @@
 
 #include "qkv/memory.h"
 #include "sql/common/json.h"
+#include "sql/common/rows.h"
 #include "sql/sqlite/values.h"
 
 namespace qkv::sql {
@@ -50,57 +49,29 @@ class Keeping {
 
 constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
 
-// An argument that must be the same in every row, such as the query.
-class Constant {
- public:
-  // Throws std::invalid_argument when it changes.
-  void check(sqlite3_value* value, const char* name) {
-    if (type_ != 0 && bound(value)) return;
-    const int type = sqlite3_value_type(value);
-    if (type == SQLITE_INTEGER || type == SQLITE_FLOAT) {
-      const double number = sqlite3_value_double(value);
-      bytes_now_ = {reinterpret_cast<const char*>(&number), sizeof number};
-      same_or_fail(SQLITE_FLOAT, name);
-    } else {
-      bytes_now_ = type == SQLITE_TEXT ? text_of(value) : blob_of(value);
-      same_or_fail(type, name);
-    }
-  }
-
- private:
-  // A parameter of the statement keeps its value while the statement runs.
-  static bool bound(sqlite3_value* value) {
-    static const bool known = sqlite3_libversion_number() >= 3028000;
-    return known && sqlite3_value_frombind(value) != 0;
-  }
-  void same_or_fail(int type, const char* name) {
-    if (type_ == 0) {
-      type_ = type;
-      bytes_ = bytes_now_;
-    } else if (type != type_ || bytes_now_ != bytes_) {
-      throw std::invalid_argument(std::string(name) + " differs from that of the rows before");
-    }
-  }
-  int type_ = 0;
-  std::string bytes_;
-  std::string_view bytes_now_;
-};
-
-template <class F>
-auto at(std::int64_t row, const char* column, const F& f) {
-  try {
-    return f();
-  } catch (const std::bad_alloc&) {
-    throw;
-  } catch (const std::exception& error) {
-    fail_at(row, column, error);
-  }
+// A parameter of the statement keeps its value while the statement runs.
+bool is_bound(sqlite3_value* value) {
+  static const bool known = sqlite3_libversion_number() >= 3028000;
+  return known && sqlite3_value_frombind(value) != 0;
 }
 
-// What attention and its kin share: a reader that the first row without NULL makes.
+void check_same(Constant& constant, sqlite3_value* value, const char* name) {
+  if (constant.known() && is_bound(value)) return;
+  if (is_number(value)) return constant.check(sqlite3_value_double(value), name);
+  const int type = sqlite3_value_type(value);
+  constant.check(type, type == SQLITE_TEXT ? text_of(value) : blob_of(value), name);
+}
+
+// The value of a row, in place or in `own`.
+Cell cell_of(sqlite3_value* value, VectorValue& own) {
+  if (is_number(value)) return {{}, sqlite3_value_double(value), true};
+  return {own.read(value)};
+}
+
+// What attention and its kin share: SQLite's values as the rows of a reader that the first row without NULL makes.
 class Reading {
  public:
-  // Whether the row counts. `scale_at` is where scale stands if it was given.
+  // Whether the row counts.
   bool begins(int count, sqlite3_value** values, int label_at) {
     ++row_;
     for (int i = 0; i < count; ++i)
@@ -109,58 +80,37 @@ class Reading {
   }
   void add(sqlite3_value** values, sqlite3_value* v, sqlite3_value* scale, int top,
            std::string_view label, std::size_t keep) {
-    at(row_, "q", [&] { query_.check(values[0], "q"); });
-    if (scale != nullptr) at(row_, "scale", [&] { scale_.check(scale, "scale"); });
+    at(row_, "q", [&] { check_same(query_, values[0], "q"); });
+    if (scale != nullptr) at(row_, "scale", [&] { check_same(scale_, scale, "scale"); });
     const std::span<const float> key = at(row_, "k", [&] { return key_.read(values[1]); });
-    float one;
-    std::span<const float> value;
-    if (v != nullptr) {
-      const bool number = is_number(v);
-      if (reader_ && number != number_)
-        at(row_, "v", [&] { throw std::invalid_argument("numbers and vectors in one column"); });
-      number_ = number;
-      if (number) one = static_cast<float>(sqlite3_value_double(v));
-      value =
-          number ? std::span<const float>(&one, 1) : at(row_, "v", [&] { return value_.read(v); });
-    }
-    if (!reader_) {
+    Cell cell;
+    if (v != nullptr) cell = at(row_, "v", [&] { return cell_of(v, value_); });
+    const Cell* value = v == nullptr ? nullptr : &cell;
+    if (!rows_.begun()) {
       MemoryReader::Options options;
       if (scale != nullptr)
         options.scale = at(row_, "scale", [&] { return number_of(scale, "scale"); });
-      options.value_dim = static_cast<std::int64_t>(value.size());
       options.top = top;
       options.keep = keep;
-      at(row_, "q", [&] {
-        VectorValue q;
-        reader_.emplace(q.read(values[0]), options);
-      });
+      VectorValue q;
+      rows_.begin(row_, at(row_, "q", [&] { return q.read(values[0]); }), options, value);
     }
-    reader_->add(row_, key, value, label);
+    rows_.add(row_, key, value, label);
   }
   std::int64_t row() const { return row_; }
-  bool numbers() const { return number_; }
-  MemoryReader& reader() { return *reader_; }
-  // The sums so far; empty where there is nothing to say.
-  std::optional<MemoryState> state() {
-    if (!reader_) return std::nullopt;
-    return reader_->state();
-  }
+  AttentionRows& rows() { return rows_; }
 
  private:
   std::int64_t row_ = 0;
   Constant query_, scale_;
   VectorValue key_, value_;
-  bool number_ = false;
-  std::optional<MemoryReader> reader_;
+  AttentionRows rows_;
 };
 
 // The mean of a state as the answer: a number where values were numbers, NULL where no row was visible.
 void give_mean(sqlite3_context* context, const MemoryState& state, bool number) {
   if (state.nothing()) return sqlite3_result_null(context);
-  std::vector<double> mean(static_cast<std::size_t>(state.value_dim()));
-  state.value(mean);
-  for (const double x : mean)
-    if (!std::isfinite(x)) throw std::invalid_argument("the sum of values is too large");
+  const std::vector<double> mean = mean_of(state);
   if (number) return sqlite3_result_double(context, mean[0]);
   give_vector(context, std::vector<float>(mean.begin(), mean.end()));
 }
@@ -175,13 +125,15 @@ struct Attention {
     if (!reading.begins(count, values, -1)) return;
     reading.add(values, values[2], count > 3 ? values[3] : nullptr, 0, {}, kKeep);
     const auto value = static_cast<std::size_t>(sqlite3_value_bytes(values[2]));
-    if (keeping.asks_for_all(context, reading.row(), value)) reading.reader().keep_up_to(kAll);
+    if (keeping.asks_for_all(context, reading.row(), value))
+      reading.rows().reader().keep_up_to(kAll);
   }
   void leave(int count, sqlite3_value** values) {
-    if (!any_null(count, values)) reading.reader().pop();
+    if (!any_null(count, values)) reading.rows().reader().pop();
   }
   void give(sqlite3_context* context) {
-    if (const auto state = reading.state()) give_mean(context, *state, reading.numbers());
+    if (const auto state = reading.rows().state())
+      give_mean(context, *state, reading.rows().number());
   }
 };
 
@@ -195,7 +147,7 @@ struct AttentionState {
       reading.add(values, values[2], count > 3 ? values[3] : nullptr, 0, {}, 0);
   }
   void give(sqlite3_context* context) {
-    if (const auto state = reading.state()) give_blob(context, state->bytes());
+    if (const auto state = reading.rows().state()) give_blob(context, state->bytes());
   }
 };
 
@@ -209,7 +161,7 @@ struct AttentionStats {
       reading.add(values, nullptr, count > 2 ? values[2] : nullptr, 0, {}, 0);
   }
   void give(sqlite3_context* context) {
-    if (const auto state = reading.state()) give_text(context, stats_to_json(*state));
+    if (const auto state = reading.rows().state()) give_text(context, stats_to_json(*state));
   }
 };
 
@@ -226,14 +178,14 @@ struct AttentionTop {
       if (sqlite3_value_type(values[3]) != SQLITE_INTEGER || sqlite3_value_int64(values[3]) < 1 ||
           sqlite3_value_int64(values[3]) > 10000)
         throw std::invalid_argument("expected a whole number from 1 to 10000");
-      n.check(values[3], "n");
+      check_same(n, values[3], "n");
     });
     const std::string label = at(row, "label", [&] { return label_of(values[2]); });
     reading.add(values, nullptr, count > 4 ? values[4] : nullptr, sqlite3_value_int(values[3]),
                 label, 0);
   }
   void give(sqlite3_context* context) {
-    if (const auto state = reading.state()) give_text(context, top_to_json(*state));
+    if (const auto state = reading.rows().state()) give_text(context, top_to_json(*state));
   }
 };
 
@@ -245,14 +197,8 @@ struct AttentionMerge {
 
   void step(sqlite3_context*, int, sqlite3_value** values) {
     ++row;
-    if (is_null(values[0])) return;
-    at(row, "state", [&] {
-      MemoryState state = MemoryState::from_bytes(blob_of(values[0]));
-      if (sum)
-        sum->merge(state);
-      else
-        sum = std::move(state);
-    });
+    if (!is_null(values[0]))
+      merge_bytes(row, at(row, "state", [&] { return blob_of(values[0]); }), sum);
   }
   void give(sqlite3_context* context) {
     if (sum) give_blob(context, sum->bytes());
@@ -267,58 +213,28 @@ double score_of(std::int64_t row, sqlite3_value* value) {
 struct SoftmaxAvg {
   static constexpr const char* name = "softmax_avg";
   std::int64_t row = 0;
-  Constant temperature;
   VectorValue vector;
-  bool number = false;
-  std::optional<MemoryWindow> window;
+  ScoredRows rows{kKeep};
   Keeping keeping;
 
   void step(sqlite3_context* context, int count, sqlite3_value** values) {
     ++row;
     if (any_null(count, values)) return;
-    double score = score_of(row, values[0]);
-    if (count > 2) {
-      at(row, "temperature", [&] {
-        const double t = number_of(values[2], "temperature");
-        if (!(t > 0) || !std::isfinite(t))
-          throw std::invalid_argument("temperature is not above 0 and finite");
-        temperature.check(values[2], "temperature");
-        score /= t;
-      });
-    }
-    const bool is = is_number(values[1]);
-    std::span<const float> v;
-    double x = 0;
-    at(row, "value", [&] {
-      if (window && is != number) throw std::invalid_argument("numbers and vectors in one column");
-      if (is) {
-        x = sqlite3_value_double(values[1]);
-        if (!std::isfinite(x)) throw std::invalid_argument("the number is infinite");
-      } else {
-        v = vector.read(values[1]);
-        if (window && static_cast<std::int64_t>(v.size()) != window->young().value_dim())
-          throw std::invalid_argument(std::to_string(v.size()) +
-                                      " dimensions, the rows before have " +
-                                      std::to_string(window->young().value_dim()));
-      }
-      if (!window) window.emplace(MemoryState(is ? 1 : static_cast<std::int64_t>(v.size())), kKeep);
-    });
-    number = is;
-    if (!is) require_finite(row, "value", v);
-    at(row, "score", [&] {
-      if (is)
-        window->add(score, x);
-      else
-        window->add(score, v);
-    });
-    if (keeping.asks_for_all(context, row, is ? sizeof x : v.size_bytes()))
-      window->keep_up_to(kAll);
+    const double score = score_of(row, values[0]);
+    std::optional<double> temperature;
+    if (count > 2)
+      temperature = at(row, "temperature", [&] { return number_of(values[2], "temperature"); });
+    const Cell value = at(row, "value", [&] { return cell_of(values[1], vector); });
+    rows.add(row, score, temperature, value);
+    if (keeping.asks_for_all(context, row,
+                             value.is_number ? sizeof value.number : value.vector.size_bytes()))
+      rows.window().keep_up_to(kAll);
   }
   void leave(int count, sqlite3_value** values) {
-    if (!any_null(count, values)) window->pop();
+    if (!any_null(count, values)) rows.window().pop();
   }
   void give(sqlite3_context* context) {
-    if (window) give_mean(context, window->total(), number);
+    if (const auto state = rows.state()) give_mean(context, *state, rows.number());
   }
 };
 
@@ -326,22 +242,21 @@ struct SoftmaxAvg {
 struct LogSumExp {
   static constexpr const char* name = "logsumexp";
   std::int64_t row = 0;
-  MemoryWindow window{MemoryState(), kKeep};
+  ScoredRows rows{kKeep};
   Keeping keeping;
 
   void step(sqlite3_context* context, int, sqlite3_value** values) {
     ++row;
     if (is_null(values[0])) return;
-    const double score = score_of(row, values[0]);
-    at(row, "score", [&] { window.add(score, std::span<const float>()); });
-    if (keeping.asks_for_all(context, row, 0)) window.keep_up_to(kAll);
+    rows.add(row, score_of(row, values[0]), std::nullopt, {});
+    if (keeping.asks_for_all(context, row, 0)) rows.window().keep_up_to(kAll);
   }
   void leave(int count, sqlite3_value** values) {
-    if (!any_null(count, values)) window.pop();
+    if (!any_null(count, values)) rows.window().pop();
   }
   void give(sqlite3_context* context) {
-    if (const MemoryState state = window.total(); !state.nothing())
-      sqlite3_result_double(context, state.log_sum_exp());
+    if (const auto state = rows.state(); state && !state->nothing())
+      sqlite3_result_double(context, state->log_sum_exp());
   }
 };
 

@@ -4,6 +4,7 @@
 
 #include "qkv/memory.h"
 #include "sql/common/json.h"
+#include "sql/common/rows.h"
 #include "sql/sqlite/values.h"
 
 namespace qkv::sql {
@@ -47,8 +48,7 @@ void attention_final(sqlite3_context* context, int, sqlite3_value** values) {
     if (is_null(values[0])) return sqlite3_result_null(context);
     const MemoryState state = MemoryState::from_bytes(blob_of(values[0]));
     if (state.nothing()) return sqlite3_result_null(context);
-    std::vector<double> mean(static_cast<std::size_t>(state.value_dim()));
-    state.value(mean);
+    const std::vector<double> mean = mean_of(state);
     give_vector(context, std::vector<float>(mean.begin(), mean.end()));
   });
 }

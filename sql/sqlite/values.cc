@@ -88,9 +88,4 @@ void give_blob(sqlite3_context* to, const std::string& bytes) {
   sqlite3_result_blob64(to, bytes.data(), bytes.size(), SQLITE_TRANSIENT);
 }
 
-void fail_at(std::int64_t row, const char* column, const std::exception& error) {
-  throw std::invalid_argument("row " + std::to_string(row) + ", column " + column + ": " +
-                              error.what());
-}
-
 }  // namespace qkv::sql

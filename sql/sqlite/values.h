@@ -40,9 +40,6 @@ void give_vector(sqlite3_context* to, std::span<const float> numbers);
 void give_text(sqlite3_context* to, const std::string& text);
 void give_blob(sqlite3_context* to, const std::string& bytes);
 
-// Adds where it was to what went wrong.
-[[noreturn]] void fail_at(std::int64_t row, const char* column, const std::exception& error);
-
 // No exception crosses SQLite, which is C.
 template <class F>
 void guarded(sqlite3_context* context, const char* function, const F& f) {

@@ -107,6 +107,10 @@ MemoryState MemoryState::from_bytes(std::string_view bytes) {
   if (hidden ? state.sum_ != 0 || state.squares_ != 0
              : !(state.sum_ > 0.5) || !(state.squares_ > 0.5) || state.rows_ == 0)
     bad("its sums do not fit its maximum");
+  // No weight is above 1.
+  const double most = static_cast<double>(state.rows_) * (1 + 1e-5);
+  if (state.sum_ > most || state.squares_ > state.sum_ * (1 + 1e-5))
+    bad("its sums do not fit its rows");
   const auto count = from.get<std::uint32_t>();
   if (count > top || count > static_cast<std::uint64_t>(state.rows_) || (hidden && count > 0))
     bad("it keeps more rows than it may");

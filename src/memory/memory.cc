@@ -115,6 +115,8 @@ void MemoryState::merge(const MemoryState& other) {
   if (value_dim() != other.value_dim()) differ("value dimensions");
   if (top_ != other.top_) differ("n");
   if (question_ != other.question_) differ("queries or scales");
+  if (other.rows_ > std::numeric_limits<std::int64_t>::max() - rows_)
+    throw std::invalid_argument("states of more rows than can be counted");
   rows_ += other.rows_;
   if (other.nothing()) return;
   take_up(other.max_, other.sum_, other.squares_, other.spread_,

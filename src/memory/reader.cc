@@ -45,15 +45,19 @@ std::uint64_t question_of(std::span<const float> query, double scale) {
 }  // namespace
 
 MemoryReader::MemoryReader(std::span<const float> query, const Options& options)
-    : query_(checked_query(query).begin(), query.end()),
-      packed_(query_),
+    : query_(checked_query(query).begin(), query.end(), options.memory),
+      packed_(query_, options.memory),
       scale_(checked_scale(query, options.scale)),
       options_(options),
       window_(MemoryState(options.value_dim, options.top, question_of(query, scale_)),
               options.keep),
-      scores_(kernels::kScoreStride),
-      weighted_(static_cast<std::size_t>(
-          kernels::acc_stride(static_cast<int>(std::max<std::int64_t>(options.value_dim, 1))))) {
+      keys_(options.memory),
+      values_(options.memory),
+      scores_(kernels::kScoreStride, options.memory),
+      weighted_(static_cast<std::size_t>(kernels::acc_stride(
+                    static_cast<int>(std::max<std::int64_t>(options.value_dim, 1)))),
+                options.memory),
+      numbers_(options.memory) {
   // The same factor as qkv::attention() gives its queries, so that scores have the same bits.
   const float factor = static_cast<float>(scale_) * std::numbers::log2e_v<float>;
   for (float& x : packed_) x *= factor;

@@ -1,5 +1,6 @@
 """Every command and program in README.md, README.zh.md, bench/README.md and docs/ does what it says."""
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,16 +10,19 @@ import pytest
 from blocks import Block, blocks_of, same_output
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests/sql"))
+from postgres_server import Server  # noqa: E402
+
 BUILD = Path(os.environ.get("QKV_BUILD", ROOT / "build" / "release"))
 FILES = [ROOT / "README.md", ROOT / "README.zh.md", ROOT / "bench/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [block for file in FILES if file.exists() for block in blocks_of(file, str(file.relative_to(ROOT)))]
 
 
-def run(command, folder):
+def run(command, folder, environment=os.environ):
     """Runs a command with the built `qkv`, the Python of the tests and no standard input; returns what it printed."""
-    path = os.pathsep.join([str(BUILD / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    path = os.pathsep.join([str(BUILD / "bin"), str(Path(sys.executable).parent), environment["PATH"]])
     done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          text=True, timeout=600, env={**os.environ, "PATH": path})
+                          text=True, timeout=600, env={**environment, "PATH": path})
     assert done.returncode == 0, f"ended with {done.returncode}\n{done.stdout}"
     return done.stdout
 
@@ -51,6 +55,13 @@ def installed(tmp_path_factory):
     return prefix
 
 
+@pytest.fixture(scope="session")
+def postgres():
+    """Where `psql` and `make -C sql/postgres install` find a server of the tests' own."""
+    with Server() as server:
+        yield {**os.environ, **server.environment}
+
+
 def compiled(block, folder, prefix):
     source = folder / f"block{block.line}.cc"
     source.write_text(block.text)
@@ -65,8 +76,9 @@ def test_block(block, folders, request):
     if block.not_run:
         pytest.skip(block.not_run)
     folder = folders(block.file)
+    environment = request.getfixturevalue("postgres") if re.search(r"\bpsql\b|sql/postgres", block.text) else os.environ
     if block.language == "sh":
-        run(["bash", "-euo", "pipefail", "-c", block.text], folder)
+        run(["bash", "-euo", "pipefail", "-c", block.text], folder, environment)
     elif block.language == "python":
         run([sys.executable, "-c", block.text], folder)
     elif block.language == "cpp":
@@ -77,7 +89,7 @@ def test_block(block, folders, request):
         commands = block.commands()
         assert commands, f"{block}: a console block needs a line that starts with '$ '"
         for command, expected in commands:
-            printed = run(["bash", "-euo", "pipefail", "-c", command], folder)
+            printed = run(["bash", "-euo", "pipefail", "-c", command], folder, environment)
             if not block.output_varies:
                 assert same_output(expected, printed.splitlines()), f"$ {command}\n{printed}"
 

@@ -255,6 +255,17 @@ TEST(MemoryBytes, RefusesWhatNoRowsAddUpTo) {
     std::memcpy(changed.data() + max_at, &wrong, sizeof wrong);
     EXPECT_THROW(MemoryState::from_bytes(sealed(changed)), std::invalid_argument);
   }
+  const double too_much = 40.5;  // of 40 rows, none of which weighs more than 1
+  std::string heavy = bytes;
+  std::memcpy(heavy.data() + max_at + sizeof too_much, &too_much, sizeof too_much);
+  EXPECT_THROW(MemoryState::from_bytes(sealed(heavy)), std::invalid_argument);
+  // As many rows as can be counted, and one more.
+  std::string many = bytes;
+  const auto most = std::numeric_limits<std::int64_t>::max();
+  std::memcpy(many.data() + max_at - sizeof most, &most, sizeof most);
+  MemoryState state = MemoryState::from_bytes(sealed(many));
+  EXPECT_THROW(state.merge(MemoryState::from_bytes(bytes)), std::invalid_argument);
+  EXPECT_EQ(state.rows(), most);
 }
 
 TEST(MemoryWindow, EveryFrameAsIfItWereAlone) {
