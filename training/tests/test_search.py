@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -32,6 +33,15 @@ def sources(tmp_path_factory):
     torch.manual_seed(1)
     BertModel(BertConfig(vocab_size=200, hidden_size=48, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)).save_pretrained(model)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def signals():
+    """A run takes SIGTERM and SIGINT to save itself; the test process gets its own back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
