@@ -81,7 +81,7 @@ class FeedForward(nn.Module):
         self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, x):
-        return self.down(F.gelu(self.up(x)))
+        return self.down(F.gelu(self.up(x), approximate="tanh"))
 
 
 class EncoderLayer(nn.Module):
@@ -209,7 +209,7 @@ class Mlp(nn.Module):
         self.hidden, self.out = nn.Linear(width, width), nn.Linear(width, out)
 
     def forward(self, x):
-        return self.out(F.gelu(self.hidden(x)))
+        return self.out(F.gelu(self.hidden(x), approximate="tanh"))
 
 
 class Finder(nn.Module):
