@@ -65,14 +65,13 @@ def match(layer, chosen, batch: Batch):
 
 
 def masks_of(mask, picture, pixels):
-    """mask [n, c + 1], picture [n] → logits [n, h, w]; the pixels of a picture are read once for all of its masks."""
-    out = mask.new_empty((mask.shape[0], *pixels.shape[1:3]), dtype=torch.float32)
+    """mask [n, c + 1], picture [n], pixels: a list of maps [h, w, c] → logits [n, h, w]; each map is read once for all its masks."""
     parts, order = [], []
     for p in picture.unique().tolist():
         mine = torch.nonzero(picture == p)[:, 0]
         parts.append((torch.einsum("nc,hwc->nhw", mask[mine, :-1], pixels[p]) * 0.25 + mask[mine, -1, None, None]).float())
         order.append(mine)
-    return torch.cat(parts)[torch.argsort(torch.cat(order))] if parts else out
+    return torch.cat(parts)[torch.argsort(torch.cat(order))]
 
 
 class Teacher(nn.Module):
@@ -95,6 +94,7 @@ class Teacher(nn.Module):
 def losses(out, batch: Batch, teacher: Teacher) -> dict[str, torch.Tensor]:
     per = len(batch.targets) // batch.rgb.shape[0]
     there = torch.tensor([float(len(t) > 0) for t in batch.targets], device=batch.rgb.device)
+    pixels = out["pixels"].unbind(0)  # one gradient for all masks of a picture, where an index would make a whole batch of zeros for each
     total = {"select": heat_loss(out["select"], batch.heat), **teacher(out["pixels"], batch)}
     for layer in out["layers"]:
         p, q, o = match(layer, out["chosen"], batch)
@@ -105,7 +105,7 @@ def losses(out, batch: Batch, teacher: Teacher) -> dict[str, torch.Tensor]:
                  "score": focal(layer["score"], score).sum() / count}
         if len(o):
             box, want = layer["box"][p, q], batch.boxes[o]
-            logits = masks_of(layer["mask"][p, q], p // per, out["pixels"]).flatten(1)
+            logits = masks_of(layer["mask"][p, q], p // per, pixels).flatten(1)
             mask = batch.masks[o].flatten(1)
             sure = torch.sigmoid(logits)
             found |= {"box": F.l1_loss(box, want), "giou": (1 - giou(box, want)).mean(),

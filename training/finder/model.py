@@ -68,7 +68,7 @@ class Attention(nn.Module):
     def forward(self, x, remembered=None, visible=None):
         k, v = self.remember(x) if remembered is None else remembered
         # In plain steps: at a few hundred tokens PyTorch's fused backward is several times slower than these on a CPU.
-        scores = split(self.q(x), self.heads) @ k.transpose(-1, -2) / math.sqrt(k.shape[-1])
+        scores = split(self.q(x) / math.sqrt(k.shape[-1]), self.heads) @ k.transpose(-1, -2)
         if visible is not None:
             scores = scores.masked_fill(~visible, -1e4)
         y = scores.softmax(-1).to(v.dtype) @ v
