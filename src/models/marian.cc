@@ -8,7 +8,7 @@
 #include <string>
 #include <utility>
 
-#include "models/safetensors.h"
+#include "models/checkpoint.h"
 
 namespace qkv::models {
 namespace {
@@ -17,18 +17,10 @@ using layers::AttentionShape;
 using layers::Buffer;
 using layers::LinearPart;
 
-// Reads layers by the names that transformers gives their parameters.
-class Loader {
+// What Marian's layers are called in its checkpoints.
+class Loader : public Checkpoint {
  public:
-  explicit Loader(const std::filesystem::path& folder)
-      : file_(Safetensors::open(folder / "model.safetensors")) {}
-
-  bool has(const std::string& name) const { return file_.has(name); }
-
-  std::vector<float> tensor(const std::string& name,
-                            std::initializer_list<std::int64_t> shape) const {
-    return file_.read(name, std::span(shape.begin(), shape.size()));
-  }
+  using Checkpoint::Checkpoint;
 
   // The first of the names that the file has; of a tied tensor only one name is stored.
   Buffer tied(std::initializer_list<const char*> names, std::int64_t rows,
@@ -37,26 +29,6 @@ class Loader {
         std::find_if(names.begin(), names.end(), [this](const char* name) { return has(name); });
     const auto values = tensor(found == names.end() ? *names.begin() : *found, {rows, columns});
     return Buffer(values.begin(), values.end());
-  }
-
-  // A weight and a bias, kept alive until the layer is packed.
-  struct Affine {
-    std::vector<float> weight;
-    std::vector<float> bias;
-    LinearPart part() const {
-      return {weight.data(), bias.data(), static_cast<std::int64_t>(bias.size())};
-    }
-  };
-  Affine affine(const std::string& name, std::int64_t out, std::int64_t in) const {
-    return {tensor(name + ".weight", {out, in}), tensor(name + ".bias", {out})};
-  }
-
-  layers::Linear linear(const std::string& name, std::int64_t out, std::int64_t in) const {
-    return layers::Linear(in, affine(name, out, in).part());
-  }
-
-  layers::LayerNorm norm(const std::string& name, std::int64_t width) const {
-    return layers::LayerNorm(tensor(name + ".weight", {width}), tensor(name + ".bias", {width}));
   }
 
   layers::SelfAttention self_attention(const std::string& name, std::int64_t width,
@@ -85,8 +57,6 @@ class Loader {
     return {affine(name + ".q_proj", width, width), affine(name + ".k_proj", width, width),
             affine(name + ".v_proj", width, width), affine(name + ".out_proj", width, width)};
   }
-
-  Safetensors file_;
 };
 
 }  // namespace
