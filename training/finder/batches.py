@@ -58,6 +58,11 @@ def boxes_of(ids: np.ndarray, numbers: list[int]) -> np.ndarray:
     return out
 
 
+def covered(masks: np.ndarray) -> np.ndarray:
+    """Pixels of every token that lie on each mask: [n, size/4, size/4] → [n, tokens, tokens], 0 to 256"""
+    return masks.reshape(-1, TOKENS, 4, TOKENS, 4).sum((2, 4), dtype=np.int32)
+
+
 def centre_token(cover: np.ndarray) -> int:
     """The token nearest to the middle of what is seen, among those that hold a good part of it. cover [tokens, tokens]"""
     ys, xs = np.nonzero(cover >= 0.5 * cover.max())
@@ -76,7 +81,7 @@ def example(picture: scenes.Picture, asked: list[prompts.Prompt], pieces: Pieces
     row = {n: i for i, n in enumerate(numbers)}
     masks = np.stack([(picture.ids == n).reshape(QUARTER, 4, QUARTER, 4).sum((1, 3), dtype=np.uint8) for n in numbers])
     boxes = boxes_of(picture.ids, numbers)
-    cover = masks.reshape(-1, TOKENS, 4, TOKENS, 4).sum((2, 4), dtype=np.int32)
+    cover = covered(masks)
     centres = np.array([centre_token(c) for c in cover])
     far = ((GRID[None] - GRID[centres][:, None]) ** 2).sum(-1)
     wide = np.maximum(0.4, 0.12 * TOKENS * np.sqrt(boxes[:, 2] * boxes[:, 3]))
@@ -128,6 +133,7 @@ class Batch:
     boxes: torch.Tensor  # [objects, 4]
     centres: torch.Tensor  # [objects]
     heat: torch.Tensor  # [prompts, tokens]
+    cover: torch.Tensor  # [prompts, tokens]: how much of a token lies on what the prompt could mean, without its place or size
     forced: torch.Tensor  # [prompts, tokens]
     classes: torch.Tensor  # [pictures, size/4, size/4]
     colours: torch.Tensor
@@ -150,17 +156,18 @@ def collate(examples: list[Example]) -> Batch:
         row[: len(p)] = torch.tensor(p)
     first = np.cumsum([0] + [len(e.masks) for e in examples])
     asked = [(start, e, p) for start, e in zip(first, examples) for p in e.prompts]
-    heat, forced = torch.zeros(len(asked), TOKENS**2), torch.zeros(len(asked), TOKENS**2)
+    heat, cover, forced = (torch.zeros(len(asked), TOKENS**2) for _ in range(3))
     for n, (_, e, p) in enumerate(asked):
         if p.candidates:
             heat[n] = torch.from_numpy(e.heat[p.candidates].max(0))
             forced[n, e.centres[p.candidates]] = 1
+            cover[n] = torch.from_numpy(covered(e.masks[p.candidates].sum(0, dtype=np.int32)[None])[0].reshape(-1) / 256)
     stack = lambda name: torch.from_numpy(np.stack([getattr(e, name) for e in examples]))
     joined = lambda name: torch.from_numpy(np.concatenate([getattr(e, name) for e in examples]))
     return Batch(stack("rgb").float() / 255, padded, torch.tensor([len(p) for p in pieces]),
                  [torch.tensor([start + t for t in p.targets], dtype=torch.long) for start, _, p in asked],
                  torch.from_numpy(np.repeat(np.arange(len(examples)), [len(e.masks) for e in examples])),
-                 joined("masks").float() / 16, joined("boxes"), joined("centres"), heat, forced,
+                 joined("masks").float() / 16, joined("boxes"), joined("centres"), heat, cover.float(), forced,
                  stack("classes"), stack("colours"), stack("offsets"))
 
 

@@ -13,7 +13,7 @@ from .batches import Batch
 from .lexicon import CLASS_NAMES, COLOUR_NAMES
 from .model import Shape
 
-WEIGHTS = {"select": 1.0, "presence": 1.0, "score": 1.0, "box": 3.0, "giou": 1.0, "bce": 4.0, "dice": 2.0, "class": 1.0, "colour": 0.5, "offset": 2.0}
+WEIGHTS = {"select": 1.0, "presence": 1.0, "score": 1.0, "box": 3.0, "giou": 1.0, "bce": 4.0, "dice": 2.0, "class": 1.0, "colour": 0.5, "offset": 2.0, "cover": 4.0}
 HEAD_START = 2.0  # what a query at the object's centre is cheaper by
 
 
@@ -75,27 +75,33 @@ def masks_of(mask, picture, pixels):
 
 
 class Teacher(nn.Module):
-    """What every pixel is, asked in training only: it makes the pictures understood long before the prompts are."""
+    """Asked in training only: what every pixel is, so that pictures are understood long before prompts are, and which tokens lie on
+    what a prompt means, so that words find their things from every token and not from the middle ones alone."""
 
     def __init__(self, shape: Shape):
         super().__init__()
         self.parts = (len(CLASS_NAMES) + 1, len(COLOUR_NAMES) + 1, 2)
         self.read = nn.Linear(shape.pixel, sum(self.parts))
+        self.cover_picture, self.cover_text = nn.Linear(shape.width, shape.width), nn.Linear(shape.width, shape.width)
+        self.cover_bias = nn.Parameter(torch.tensor(-2.0))
 
-    def forward(self, pixels, batch: Batch):
-        kind, colour, offset = self.read(pixels).float().split(self.parts, -1)
+    def forward(self, out, batch: Batch):
+        kind, colour, offset = self.read(out["pixels"]).float().split(self.parts, -1)
+        tokens, meaning = self.cover_picture(out["tokens"]), self.cover_text(out["meaning"])
+        cover = meaning.unflatten(0, (len(tokens), -1)) @ tokens.transpose(1, 2) / meaning.shape[-1] ** 0.5
         on = batch.classes > 0
         coloured = batch.colours > 0
         return {"class": F.cross_entropy(kind.flatten(0, 2), batch.classes.flatten()),
                 "colour": F.cross_entropy(colour[coloured], batch.colours[coloured]) if coloured.any() else colour.sum() * 0,
-                "offset": F.l1_loss(offset[on], batch.offsets[on])}
+                "offset": F.l1_loss(offset[on], batch.offsets[on]),
+                "cover": F.binary_cross_entropy_with_logits(cover.flatten(0, 1).float() + self.cover_bias, batch.cover)}
 
 
 def losses(out, batch: Batch, teacher: Teacher) -> dict[str, torch.Tensor]:
     per = len(batch.targets) // batch.rgb.shape[0]
     there = torch.tensor([float(len(t) > 0) for t in batch.targets], device=batch.rgb.device)
     pixels = out["pixels"].unbind(0)  # one gradient for all masks of a picture, where an index would make a whole batch of zeros for each
-    total = {"select": heat_loss(out["select"], batch.heat), **teacher(out["pixels"], batch)}
+    total = {"select": heat_loss(out["select"], batch.heat), **teacher(out, batch)}
     for layer in out["layers"]:
         p, q, o = match(layer, out["chosen"], batch)
         count = max(1, len(o))

@@ -247,8 +247,8 @@ class Finder(nn.Module):
         """rgb [pictures, h, w, 3]; ids [pictures·per, words]: as many prompts of each picture, together. forced [prompts, t]:
         tokens that are selected whatever their logits (training).
 
-        Returns a dict: select [prompts, t], chosen [prompts, queries], pixels [pictures, h/4, w/4, c], and for each decoder layer,
-        last one last, presence [prompts], score [prompts, queries], box [prompts, queries, 4] (centre, size in [0, 1]) and
+        Returns a dict: tokens [pictures, t, width], meaning [prompts, width], select [prompts, t], chosen [prompts, queries],
+        pixels [pictures, h/4, w/4, c], and in layers, for each of the decoder's, presence [prompts], score [prompts, queries], box [prompts, queries, 4] (centre, size in [0, 1]) and
         mask [prompts, queries, c + 1], whose product with the pixels, plus its last number, is the mask's logit."""
         tokens, pixels = self.picture(rgb)
         words, visible, meaning = self.text(ids, lengths)
@@ -264,7 +264,7 @@ class Finder(nn.Module):
         for layer in self.decoder:
             x = layer(x, layer.text_attention.remember(words), visible, layer.picture_attention.remember(tokens))
             layers.append(self.heads(x, anchor))
-        return {"select": logits, "chosen": chosen, "pixels": pixels, "layers": layers}
+        return {"tokens": tokens, "meaning": meaning, "select": logits, "chosen": chosen, "pixels": pixels, "layers": layers}
 
     def heads(self, x, anchor):
         y = self.norm(x)
