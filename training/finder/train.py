@@ -44,10 +44,24 @@ SMALL = Shape(fine=8, middle=16, width=24, heads=2, picture_layers=1, picture_ff
               decoder_ffn=32, pixel=8)
 
 
+MUON = 4.0  # how much longer its steps are than AdamW's where both are said to have the same root mean square
+
+
 def fastest_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() else torch.float32
+
+
+def optimizers(model: Finder, teacher: Teacher, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024; steps as long as AdamW's, Liu et al. 2025) for the matrices between features, AdamW for the rest."""
+    inner, decayed, rest = [], [], []
+    for name, p in (*model.named_parameters(), *teacher.named_parameters()):
+        matrix = p.dim() == 2 and min(p.shape) > 4 and not any(part in name for part in ("position", "pieces", "read"))
+        (inner if matrix else decayed if p.dim() > 1 else rest).append(p)
+    return [torch.optim.Muon([{"params": inner, "lift": MUON}], lr=rate * MUON, weight_decay=0.02 / MUON, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW([{"params": decayed, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}], lr=rate, betas=(0.9, 0.98),
+                              fused=True)]
 
 
 class Run:
@@ -62,10 +76,7 @@ class Run:
         self.teacher = Teacher(self.model.shape).to(self.device)
         self.parameters = [*self.model.parameters(), *self.teacher.parameters()]
         self.average = {n: p.detach().clone() for n, p in self.model.named_parameters()}
-        decay = [p for p in self.parameters if p.dim() > 1]
-        rest = [p for p in self.parameters if p.dim() < 2]
-        self.optimizer = torch.optim.AdamW([{"params": decay, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}],
-                                           lr=a.rate, betas=(0.9, 0.98), fused=True)
+        self.optimizers = optimizers(self.model, self.teacher, a.rate)
         self.step = self.seen = 0
         self.seconds, self.history, self.noted = 0.0, [], {}
         self.checkpoint = a.work / "checkpoint.pt"
@@ -79,7 +90,8 @@ class Run:
         kept = torch.load(self.checkpoint, map_location=self.device, weights_only=False)
         self.model.load_state_dict(kept["model"])
         self.teacher.load_state_dict(kept["teacher"])
-        self.optimizer.load_state_dict(kept["optimizer"])
+        for optimizer, state in zip(self.optimizers, kept["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         self.average = kept["average"]
         self.step, self.seen, self.seconds, self.history = kept["at"]
         self.say(f"resumed at step {self.step}, {self.seen} pictures, {self.seconds / 60:.1f} minutes")
@@ -87,7 +99,7 @@ class Run:
     def save(self):
         """Whole or not at all."""
         new = self.checkpoint.with_suffix(".new")
-        torch.save({"model": self.model.state_dict(), "teacher": self.teacher.state_dict(), "optimizer": self.optimizer.state_dict(),
+        torch.save({"model": self.model.state_dict(), "teacher": self.teacher.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
                     "average": self.average, "shape": shape_dict(self.model.shape), "at": (self.step, self.seen, self.seconds, self.history),
                     "arguments": {k: str(v) for k, v in vars(self.a).items()}}, new)
         os.replace(new, self.checkpoint)
@@ -116,10 +128,11 @@ class Run:
             loss = weighted(parts)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate()
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.rate() * group.get("lift", 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         keep = min(0.998, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.values()), list(self.model.parameters()), 1 - keep)
