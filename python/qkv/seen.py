@@ -1,8 +1,9 @@
 """What the heads of a model read while it ran: `qkv.watch`."""
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -90,7 +91,8 @@ class Head:
         begin, end, _ = queries.indices(self.layer.queries)
         call, row = self.layer.call_of(begin)
         if call.query is None or call.key is None:
-            raise ValueError(f"qkv.watch: query and key of layer {self.layer.index} are not there: {call.why_not_kept}")
+            raise ValueError(f"qkv.watch: query and key of layer {self.layer.index} are not there: {call.why_not_kept}; or call "
+                             f"seen.run_again(lambda: model(...), layers=[{self.layer.index}]) before")
         if end > call.first_query + call.queries:
             raise ValueError(f"qkv.watch: queries {begin} to {end} are of several calls; expected an end of at most "
                              f"{call.first_query + call.queries}")
@@ -216,6 +218,10 @@ class Layer:
         raise IndexError(f"qkv.watch: query {query} of layer {self.index}, which had {self.queries}")
 
 
+class _Enough(Exception):
+    """Stops a model that was run again, when what it was run for is there."""
+
+
 class Seen:
     """What was seen. `layers` are in the order of their first call; `tokens` says what stands at a place, for people."""
 
@@ -223,6 +229,8 @@ class Seen:
         self.layers: list[Layer] = []
         self.trace, self.keep_left, self.tokenizer = trace, keep_bytes, tokenizer
         self.ids: dict[str, Tensor] = {}  # "input", or "source" and "target": [batch, tokens]
+        self._model: Any = None
+        self._queries_left: int | None = None  # of the layers asked for, when a run may stop after them
         self._asked = layers
         self._by_module: dict[Any, Layer] = {}
         self._names: dict[Any, str] = {}
@@ -231,6 +239,14 @@ class Seen:
 
     def observe(self, module: Any, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any], first_key: int = 0) -> Tensor:
         """Attention, recorded."""
+        out = self._observe(module, query, key, value, options, first_key)
+        if self._queries_left is not None and (self._asked is None or self._by_module[module].index in self._asked):
+            self._queries_left -= query.shape[2]
+            if self._queries_left <= 0:
+                raise _Enough
+        return out
+
+    def _observe(self, module: Any, query: Tensor, key: Tensor, value: Tensor, options: dict[str, Any], first_key: int) -> Tensor:
         layer = self._by_module.get(module)
         if layer is None:
             layer = self._by_module[module] = Layer(len(self.layers), self._names.get(module, type(module).__name__), self)
@@ -284,6 +300,32 @@ class Seen:
             for earlier in calls:
                 if earlier.key is not None:
                     earlier.key = key[:, :, :earlier.keys]
+
+    def run_again(self, run: Callable[[], Any], layers: Iterable[int], keep_bytes: int = 1 << 30) -> None:
+        """Runs the model once more to get query and key of some layers that were not kept: then head.weights(...) tells.
+
+        run: what ran inside of the `with` block, as lambda: model(**inputs); it is stopped when these layers are done.
+        keep_bytes: the most that is kept of them. Raises ValueError if the model does something else this time.
+        """
+        asked = {layer.index: layer for layer in self.layers if layer.index in set(layers) and layer.calls}
+        if len(asked) != len(set(layers)):
+            raise ValueError(f"qkv.watch: layers are {sorted(set(layers))}; expected some that were watched, of "
+                             f"{[layer.index for layer in self.layers if layer.calls]}")
+        with torch.no_grad(), contextlib.suppress(_Enough), watch(self._model, asked, top=0, received=False, block=0) as found:
+            found.keep_left, found._queries_left = keep_bytes, sum(layer.queries for layer in asked.values())
+            run()
+        again = {layer.index: layer for layer in found.layers}
+        for index, layer in asked.items():
+            calls = again[index].calls if index in again else []
+            same = len(calls) == len(layer.calls) and all(
+                (new.query is None or new.query.shape[2] == old.queries) and new.keys == old.keys
+                and new.trace.lse.shape == old.trace.lse.shape
+                and torch.allclose(new.trace.lse, old.trace.lse, rtol=1e-3, atol=1e-3) for new, old in zip(calls, layer.calls))
+            if not same:
+                raise ValueError(f"qkv.watch: layer {index} did not do what it did before; expected the same model, in eval mode, with "
+                                 "the same inputs")
+            for new, old in zip(calls, layer.calls):
+                old.query, old.key, old.why_not_kept = new.query, new.key, new.why_not_kept
 
     def add_ids(self, stream: str, ids: Any) -> None:
         if isinstance(ids, Tensor) and ids.dim() == 2:
@@ -384,6 +426,7 @@ class watch:
             raise ValueError(f"qkv.watch: keep is {keep!r}; expected 'qk' or None")
         self.model = model
         self.seen = Seen(Trace(top, received, block), None if layers is None else set(layers), keep_bytes if keep else -1, tokenizer)
+        self.seen._model = model
         self.seen._names = {module: name for name, module in model.named_modules()}
         self._undo: list[Any] = []
 

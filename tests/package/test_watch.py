@@ -156,6 +156,44 @@ def test_what_is_asked_for():
         qkv.watch(model, keep="all")
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt_oss", "marian"])
+def test_what_was_not_kept_is_run_again(name):
+    model = made(name)
+    ids, _ = padded_ids((9,))
+    run = lambda: model.generate(ids, max_new_tokens=6, do_sample=False, eos_token_id=None)  # noqa: E731
+    with torch.no_grad(), qkv.watch(model) as kept:
+        run()
+    with torch.no_grad(), qkv.watch(model, keep=None) as seen:
+        run()
+    seen.run_again(run, layers=[0, len(seen.layers) - 1])
+    assert not watched
+    for index in (0, -1):
+        for mine, theirs in zip(seen.layers[index].calls, kept.layers[index].calls):
+            assert torch.equal(mine.query, theirs.query) and torch.equal(mine.key, theirs.key)
+        first = seen.layers[index].calls[0].queries
+        assert torch.equal(seen.layers[index].heads[2].weights(slice(0, first)), kept.layers[index].heads[2].weights(slice(0, first)))
+    if len(seen.layers) > 2:
+        with pytest.raises(ValueError, match="are not there"):
+            seen.layers[1].heads[0].weights(slice(0, 1))
+
+
+def test_running_again_stops_early_and_notices_other_inputs():
+    model = made("llama")
+    ids, _ = padded_ids((9,))
+    with torch.no_grad(), qkv.watch(model, keep=None) as seen:
+        model(ids)
+    ran = []
+    model.model.layers[1].register_forward_pre_hook(lambda *_: ran.append(1))
+    seen.run_again(lambda: model(ids), layers=[0])
+    assert not ran and seen.layers[0].heads[0].weights().shape == (9, 9)
+    for other in (lambda: model(ids.flip(1)), lambda: model(ids[:, :5]), lambda: None):
+        with pytest.raises(ValueError, match="layer 1 did not do what it did before|no attention of"):
+            seen.run_again(other, layers=[1])
+    assert seen.layers[1].calls[0].key is None
+    with pytest.raises(ValueError, match=r"layers are \[7\]; expected some that were watched, of \[0, 1\]"):
+        seen.run_again(lambda: model(ids), layers=[7])
+
+
 def test_sinks():
     model = made("llama")
     with torch.no_grad():

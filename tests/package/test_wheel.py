@@ -1,5 +1,6 @@
 """The wheel that `make wheel` makes, in an environment that has nothing else."""
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -46,7 +47,14 @@ def test_it_needs_the_c_library_only(wheel, tmp_path):
     core = archive.extract(next(name for name in archive.namelist() if name.endswith(".so")), tmp_path)
     dynamic = subprocess.run(["readelf", "-d", core], capture_output=True, text=True, check=True).stdout
     needed = {line.split("[")[1].rstrip("]") for line in dynamic.splitlines() if "(NEEDED)" in line}
-    assert needed <= {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}, needed
+    assert needed <= {"libc.so.6", "libm.so.6", "libpthread.so.0", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}, needed
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the C library that it asks for is another on this machine")
+def test_it_says_which_linux_it_runs_on(wheel):
+    """manylinux_2_34 is Debian 12, Ubuntu 22.04, Red Hat 9 and later: nothing newer must slip in."""
+    glibc = re.search(r"manylinux_2_(\d+)_x86_64", wheel.name)
+    assert glibc and int(glibc[1]) <= 34, wheel.name
 
 
 def test_it_computes(python):
