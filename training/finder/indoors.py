@@ -6,7 +6,7 @@ import numpy as np
 
 from .canvas import Canvas, blob, light, mix, oval, poly, rect, smooth
 from .lexicon import COLOUR_NAMES, hsv, sample_colour
-from .outdoors import DARK, STEEL, foliage, wood
+from .outdoors import STEEL, foliage, wood
 
 WHITE = (1.0, 1.0, 1.0)
 
