@@ -105,9 +105,10 @@ class Stage:
         return self.junit(*before, "ctest", "--preset", preset, "-j", JOBS, *options, "--output-junit", **environment)
 
     def pytest(self, *paths):
+        """The tests in these places, file by file on every core."""
         self.run("scripts/venv")
         self.run("scripts/package")
-        return self.junit(".venv/bin/python", "-m", "pytest", "-q", "-rs", "--durations=10", *paths, "--junit-xml")
+        return self.junit(".venv/bin/python", "-m", "pytest", "-q", "-rs", "--durations=10", "-n", JOBS, "--dist", "loadfile", *paths, "--junit-xml")
 
 
 def sources(*patterns):
@@ -191,8 +192,8 @@ def python(stage):
 
 
 def clang(stage):
-    """build with clang, warnings as errors"""
-    stage.build("clang")
+    """build with clang, warnings as errors, not optimised: tsan and asan run what clang makes"""
+    stage.build("clang", "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O0")
 
 
 def tidy(stage):
@@ -223,9 +224,9 @@ def tsan(stage):
 def fuzz(stage):
     """every fuzz target for 25 s: calls of attention, safetensors files"""
     targets = sorted(file.stem for file in (ROOT / "fuzz").glob("*_fuzz.cc"))
-    stage.build("fuzz", target=targets)
+    stage.build("fuzz", target=targets)  # the build tree of asan
     for target in targets:
-        stage.run(f"build/fuzz/fuzz/{target}", "-seed=1", "-max_total_time=25", "-max_len=1024", "-len_control=0", "-timeout=10",
+        stage.run(f"build/asan/fuzz/{target}", "-seed=1", "-max_total_time=25", "-max_len=1024", "-len_control=0", "-timeout=10",
                   "-rss_limit_mb=4096", "-print_final_stats=1", f"-artifact_prefix={LOGS}/{target}-", start_of(target))
     return Count(passed=len(targets))
 

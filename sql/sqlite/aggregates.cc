@@ -55,6 +55,7 @@ class Constant {
  public:
   // Throws std::invalid_argument when it changes.
   void check(sqlite3_value* value, const char* name) {
+    if (type_ != 0 && bound(value)) return;
     const int type = sqlite3_value_type(value);
     if (type == SQLITE_INTEGER || type == SQLITE_FLOAT) {
       const double number = sqlite3_value_double(value);
@@ -67,6 +68,11 @@ class Constant {
   }
 
  private:
+  // A parameter of the statement keeps its value while the statement runs.
+  static bool bound(sqlite3_value* value) {
+    static const bool known = sqlite3_libversion_number() >= 3028000;
+    return known && sqlite3_value_frombind(value) != 0;
+  }
   void same_or_fail(int type, const char* name) {
     if (type_ == 0) {
       type_ = type;

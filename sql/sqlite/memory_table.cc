@@ -10,49 +10,25 @@
 
 #include "qkv/memory.h"
 #include "sql/common/json.h"
+#include "sql/sqlite/statement.h"
+#include "sql/sqlite/table_index.h"
 
 namespace qkv::sql {
 namespace {
 
 // Columns after the declared ones: what MATCH adds to a row, and what it may be asked with.
-enum Extra : int { kWeight, kRemainder, kScore, kScale, kExtras };
-constexpr const char* kExtraNames[kExtras] = {"weight", "remainder", "score", "scale"};
-// What idxNum says: the kind of search, and whether argument 2 is the scale.
-enum Plan : int { kScan = 0, kRowid = 1, kEqual = 2, kMatch = 3, kKind = 3, kWithScale = 4 };
-
-std::string quoted(std::string_view name) {
-  std::string text = "\"";
-  for (const char c : name) text += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return text + '"';
-}
-
-// A prepared statement.
-class Statement {
- public:
-  Statement() = default;
-  Statement(sqlite3* db, const std::string& sql) : db_(db) {
-    sqlite3_stmt* made = nullptr;
-    if (sqlite3_prepare_v3(db, sql.c_str(), -1, SQLITE_PREPARE_PERSISTENT, &made, nullptr) !=
-        SQLITE_OK)
-      throw std::runtime_error(sqlite3_errmsg(db));
-    made_.reset(made);
-  }
-  sqlite3_stmt* get() const { return made_.get(); }
-  explicit operator bool() const { return made_ != nullptr; }
-  // Whether there is a row. Throws what SQLite says otherwise.
-  bool step() {
-    const int status = sqlite3_step(get());
-    if (status == SQLITE_ROW) return true;
-    if (status != SQLITE_DONE) throw std::runtime_error(sqlite3_errmsg(db_));
-    return false;
-  }
-
- private:
-  struct Finalize {
-    void operator()(sqlite3_stmt* s) const { sqlite3_finalize(s); }
-  };
-  sqlite3* db_ = nullptr;
-  std::unique_ptr<sqlite3_stmt, Finalize> made_;
+enum Extra : int { kWeight, kRemainder, kScore, kScale, kErrBound, kRowsRead, kMaxError, kExtras };
+constexpr const char* kExtraNames[kExtras] = {"weight",    "remainder", "score",    "scale",
+                                              "err_bound", "rows_read", "max_error"};
+// What idxNum says: the kind of search, and whether the next arguments are the scale and the error asked.
+enum Plan : int {
+  kScan = 0,
+  kRowid = 1,
+  kEqual = 2,
+  kMatch = 3,
+  kKind = 3,
+  kWithScale = 4,
+  kWithError = 8
 };
 
 struct Column {
@@ -64,20 +40,22 @@ struct Table : sqlite3_vtab {
   std::string schema, name;
   std::int64_t dim = 0;
   std::string key;
-  std::vector<Column> columns;  // without the key
+  std::vector<Column> columns;      // without the key
+  std::optional<TableIndex> index;  // once a query asked for an error
 
   Table() : sqlite3_vtab{} {}
   std::string rows() const { return quoted(schema) + "." + quoted(name + "_rows"); }
+  std::string stamp() const { return quoted(schema) + "." + quoted(name + "_stamp"); }
   int column_count() const { return 1 + static_cast<int>(columns.size()); }
   std::string list(const char* prefix) const {  // c1, c2, …
     std::string text;
     for (std::size_t i = 0; i < columns.size(); ++i) text += prefix + std::to_string(i + 1);
     return text;
   }
-  int fail(const std::string& what) {
+  int fail(const std::string& what, int status = SQLITE_ERROR) {
     sqlite3_free(zErrMsg);
     zErrMsg = sqlite3_mprintf("%s: %s", name.c_str(), what.c_str());
-    return SQLITE_ERROR;
+    return status;
   }
 };
 
@@ -92,6 +70,9 @@ struct Cursor : sqlite3_vtab_cursor {
   std::vector<Hit> hits;  // kMatch, largest weight first
   std::size_t at = 0;
   double scale = 0;
+  std::optional<double> max_error;  // kMatch, through the index: what was asked, and what came
+  double err_bound = 0;
+  std::int64_t rows_read = 0;
 
   Cursor() : sqlite3_vtab_cursor{} {}
   Table& table() const { return *static_cast<Table*>(pVtab); }
@@ -104,6 +85,8 @@ int guarded_table(Table& table, const F& f) {
     return SQLITE_OK;
   } catch (const std::bad_alloc&) {
     return SQLITE_NOMEM;
+  } catch (const ConstraintError& error) {
+    return table.fail(error.what(), SQLITE_CONSTRAINT);
   } catch (const std::exception& error) {
     return table.fail(error.what());
   }
@@ -159,13 +142,13 @@ void read_columns(Table& table, int count, const char* const* arguments) {
   }
 }
 
-void run(sqlite3* db, const std::string& sql) {
-  char* error = nullptr;
-  if (sqlite3_exec(db, sql.c_str(), nullptr, nullptr, &error) != SQLITE_OK) {
-    const std::string what = error != nullptr ? error : "out of memory";
-    sqlite3_free(error);
-    throw std::runtime_error(what);
-  }
+// Whoever writes a row of table `name`, this connection or another, marks that: so an index in memory knows whether it is of the
+// rows as they are. The mark is random, so that what follows a rollback never looks like what was rolled back.
+void stamp_writes(const Table& table, const std::string& name) {
+  for (const char* what : {"insert", "update", "delete"})
+    run(table.db, "CREATE TRIGGER " + quoted(table.schema) + "." + quoted(name + "_" + what) +
+                      " AFTER " + what + " ON " + quoted(name + "_rows") + " BEGIN UPDATE " +
+                      quoted(name + "_stamp") + " SET stamp = random(); END");
 }
 
 int open(sqlite3* db, int count, const char* const* arguments, sqlite3_vtab** made, char** error,
@@ -188,7 +171,12 @@ int open(sqlite3* db, int count, const char* const* arguments, sqlite3_vtab** ma
         columns += ", c" + std::to_string(i + 1) + c.declaration.substr(c.name.size());
       }
       run(db, "CREATE TABLE " + table->rows() + "(" + columns + ")");
+      run(db, "CREATE TABLE " + table->stamp() + "(stamp INTEGER NOT NULL)");
+      run(db, "INSERT INTO " + table->stamp() + " VALUES(random())");
+      stamp_writes(*table, table->name);
     }
+    // REPLACE is done by write(); every other answer to a conflict is SQLite's.
+    sqlite3_vtab_config(db, SQLITE_VTAB_CONSTRAINT_SUPPORT, 1);
     *made = table.release();
     return SQLITE_OK;
   } catch (const std::bad_alloc&) {
@@ -216,7 +204,11 @@ int disconnect(sqlite3_vtab* table) {
 
 int destroy(sqlite3_vtab* base) {
   auto& table = *static_cast<Table*>(base);
-  const int status = guarded_table(table, [&] { run(table.db, "DROP TABLE " + table.rows()); });
+  const int status = guarded_table(table, [&] {
+    table.index.reset();  // its statements read the tables
+    run(table.db, "DROP TABLE " + table.rows());
+    run(table.db, "DROP TABLE " + table.stamp());
+  });
   if (status == SQLITE_OK) delete &table;
   return status;
 }
@@ -224,27 +216,37 @@ int destroy(sqlite3_vtab* base) {
 int rename(sqlite3_vtab* base, const char* name) {
   auto& table = *static_cast<Table*>(base);
   return guarded_table(table, [&] {
-    run(table.db,
-        "ALTER TABLE " + table.rows() + " RENAME TO " + quoted(std::string(name) + "_rows"));
+    table.index.reset();
+    for (const char* what : {"insert", "update", "delete"})
+      run(table.db, "DROP TRIGGER " + quoted(table.schema) + "." + quoted(table.name + "_" + what));
+    for (const char* suffix : {"_rows", "_stamp"})
+      run(table.db, "ALTER TABLE " + quoted(table.schema) + "." + quoted(table.name + suffix) +
+                        " RENAME TO " + quoted(std::string(name) + suffix));
+    stamp_writes(table, name);
     table.name = name;
   });
 }
 
-int shadow_name(const char* suffix) { return sqlite3_stricmp(suffix, "rows") == 0; }
+int shadow_name(const char* suffix) {
+  return sqlite3_stricmp(suffix, "rows") == 0 || sqlite3_stricmp(suffix, "stamp") == 0;
+}
 
 // MATCH before an exact key before a rowid before every row.
 int best_index(sqlite3_vtab* base, sqlite3_index_info* info) {
   const auto& table = *static_cast<Table*>(base);
-  int match = -1, equal = -1, rowid = -1, scale = -1;
+  int match = -1, equal = -1, rowid = -1, scale = -1, error = -1;
   for (int i = 0; i < info->nConstraint; ++i) {
     const auto& c = info->aConstraint[i];
     const bool is_match = c.iColumn == 0 && c.op == SQLITE_INDEX_CONSTRAINT_MATCH;
     const bool is_scale =
         c.iColumn == table.column_count() + kScale && c.op == SQLITE_INDEX_CONSTRAINT_EQ;
-    if ((is_match || is_scale) && c.usable == 0) return SQLITE_CONSTRAINT;
+    const bool is_error =
+        c.iColumn == table.column_count() + kMaxError && c.op == SQLITE_INDEX_CONSTRAINT_EQ;
+    if ((is_match || is_scale || is_error) && c.usable == 0) return SQLITE_CONSTRAINT;
     if (c.usable == 0) continue;
     if (is_match) match = i;
     if (is_scale) scale = i;
+    if (is_error) error = i;
     if (c.iColumn == 0 && c.op == SQLITE_INDEX_CONSTRAINT_EQ) equal = i;
     if (c.iColumn < 0 && c.op == SQLITE_INDEX_CONSTRAINT_EQ) rowid = i;
   }
@@ -261,6 +263,11 @@ int best_index(sqlite3_vtab* base, sqlite3_index_info* info) {
     if (scale >= 0) {
       use(scale, 2);
       info->idxNum |= kWithScale;
+    }
+    if (error >= 0) {
+      use(error, scale >= 0 ? 3 : 2);
+      info->idxNum |= kWithError;
+      info->estimatedCost = 1e4;
     }
     const bool by_weight = info->nOrderBy == 1 && info->aOrderBy[0].desc != 0 &&
                            (info->aOrderBy[0].iColumn == table.column_count() + kWeight ||
@@ -292,24 +299,23 @@ int close_cursor(sqlite3_vtab_cursor* cursor) {
 
 std::span<const float> checked_vector(const Table& table, VectorValue& value, sqlite3_value* from,
                                       const std::string& name) {
-  const std::string where = "column " + name + ": ";
-  std::span<const float> numbers;
-  try {
-    numbers = value.read(from);
-  } catch (const std::invalid_argument& error) {
-    throw std::invalid_argument(where + error.what());
-  }
-  if (static_cast<std::int64_t>(numbers.size()) != table.dim)
-    throw std::invalid_argument(where + std::to_string(numbers.size()) + " dimensions, " +
-                                table.key + " has " + std::to_string(table.dim));
-  for (std::size_t d = 0; d < numbers.size(); ++d)
-    if (!std::isfinite(numbers[d]))
-      throw std::invalid_argument(where + "number " + std::to_string(d + 1) +
-                                  " is NaN or infinite");
-  return numbers;
+  return checked_vector(value, from, table.dim, table.key, "column " + name + ": ");
 }
 
-// Every row's score, then their weights in order; the remainder of a row is what the rows after it hold.
+// Weights of hits in order; the remainder of a row is what the rows after it hold.
+void share(Cursor& cursor) {
+  double sum = 0;
+  for (auto hit = cursor.hits.rbegin(); hit != cursor.hits.rend(); ++hit) {  // the smallest first
+    hit->remainder = sum;
+    sum += hit->weight = std::exp(hit->score - cursor.hits.front().score);
+  }
+  for (Hit& hit : cursor.hits) {
+    hit.weight /= sum;
+    hit.remainder /= sum;
+  }
+}
+
+// Every row's score, then their weights.
 void match_rows(Cursor& cursor, sqlite3_value* query, sqlite3_value* scale) {
   Table& table = cursor.table();
   VectorValue query_value, key_value;
@@ -341,15 +347,26 @@ void match_rows(Cursor& cursor, sqlite3_value* query, sqlite3_value* scale) {
   std::sort(cursor.hits.begin(), cursor.hits.end(), [](const Hit& a, const Hit& b) {
     return a.score != b.score ? a.score > b.score : a.id < b.id;
   });
-  double sum = 0;
-  for (auto hit = cursor.hits.rbegin(); hit != cursor.hits.rend(); ++hit) {  // the smallest first
-    hit->remainder = sum;
-    sum += hit->weight = std::exp(hit->score - cursor.hits.front().score);
-  }
-  for (Hit& hit : cursor.hits) {
-    hit.weight /= sum;
-    hit.remainder /= sum;
-  }
+  share(cursor);
+}
+
+// The same through the index: the rows that matter alone.
+void match_index(Cursor& cursor, sqlite3_value* query, sqlite3_value* scale) {
+  Table& table = cursor.table();
+  VectorValue query_value;
+  const std::span<const float> q = checked_vector(table, query_value, query, table.key + " MATCH");
+  IndexQuery options;
+  options.max_error = *cursor.max_error;
+  if (scale != nullptr) options.scale = number_of(scale, "scale");
+  cursor.scale =
+      static_cast<float>(options.scale.value_or(1 / std::sqrt(static_cast<double>(table.dim))));
+  if (!table.index)
+    table.index.emplace(table.db, table.rows(), table.stamp(), table.dim, table.key);
+  const IndexRanking ranking = table.index->rank(q, options);
+  cursor.err_bound = ranking.err_bound;
+  cursor.rows_read = ranking.rows_read;
+  for (const IndexRow& row : ranking.best) cursor.hits.push_back({row.id, row.score, 0, 0});
+  share(cursor);
 }
 
 // The row that the cursor stands at.
@@ -373,10 +390,18 @@ int filter(sqlite3_vtab_cursor* base, int plan, const char*, int, sqlite3_value*
     cursor.at = 0;
     cursor.end = true;
     cursor.match = (plan & kKind) == kMatch;
+    cursor.max_error.reset();
     std::string sql = "SELECT id, key" + table.list(", c") + " FROM " + table.rows();
     if (cursor.match) {
-      if (any_null((plan & kWithScale) != 0 ? 2 : 1, arguments)) return;  // NULL matches nothing
-      match_rows(cursor, arguments[0], (plan & kWithScale) != 0 ? arguments[1] : nullptr);
+      const int with_scale = (plan & kWithScale) != 0 ? 1 : 0;
+      const int with_error = (plan & kWithError) != 0 ? 1 : 0;
+      if (any_null(1 + with_scale + with_error, arguments)) return;  // NULL matches nothing
+      sqlite3_value* scale = with_scale != 0 ? arguments[1] : nullptr;
+      if (with_error != 0) cursor.max_error = number_of(arguments[1 + with_scale], "max_error");
+      if (cursor.max_error)
+        match_index(cursor, arguments[0], scale);
+      else
+        match_rows(cursor, arguments[0], scale);
       cursor.rows = Statement(table.db, sql + " WHERE id = ?");
     } else if ((plan & kKind) == kRowid) {
       cursor.rows = Statement(table.db, sql + " WHERE id = ?");
@@ -416,8 +441,14 @@ int column(sqlite3_vtab_cursor* base, sqlite3_context* to, int i) {
     return SQLITE_OK;  // no result: write() sees that an UPDATE does not touch it
   } else if (cursor.match) {
     const Hit& hit = cursor.hits[cursor.at];
-    const double numbers[kExtras] = {hit.weight, hit.remainder, hit.score, cursor.scale};
-    sqlite3_result_double(to, numbers[extra]);
+    const double numbers[kErrBound] = {hit.weight, hit.remainder, hit.score, cursor.scale};
+    if (extra < kErrBound)
+      sqlite3_result_double(to, numbers[extra]);
+    else if (extra == kRowsRead)
+      sqlite3_result_int64(
+          to, cursor.max_error ? cursor.rows_read : static_cast<sqlite3_int64>(cursor.hits.size()));
+    else if (cursor.max_error)  // without, no bound was computed
+      sqlite3_result_double(to, extra == kErrBound ? cursor.err_bound : *cursor.max_error);
   } else if (extra == kWeight) {
     sqlite3_result_double(to, 1);  // found or not: 1 or 0
   }
@@ -442,9 +473,14 @@ void write(Table& table, sqlite3_value* old_id, sqlite3_value** values, sqlite3_
   const std::span<const float> given = checked_vector(table, value, columns[0], table.key);
   std::vector<float> key(given.begin(), given.end());
   for (float& x : key) x += 0.0f;  // −0 = 0, so that equal keys have equal bytes
-  std::string sql = is_null(old_id) ? "INSERT INTO " + table.rows() + "(id, key" +
-                                          table.list(", c") + ") VALUES(?1, ?2"
-                                    : "UPDATE " + table.rows() + " SET id = ?1, key = ?2";
+  const bool replace = sqlite3_vtab_on_conflict(table.db) == SQLITE_REPLACE;
+  const std::string conflict = replace ? " OR REPLACE" : "";
+  // REPLACE may take away rows that nobody names here: the index then reads for itself what is left.
+  const TableIndex::Writing writing(table.index && !replace ? &*table.index : nullptr);
+  std::string sql = is_null(old_id)
+                        ? "INSERT" + conflict + " INTO " + table.rows() + "(id, key" +
+                              table.list(", c") + ") VALUES(?1, ?2"
+                        : "UPDATE" + conflict + " " + table.rows() + " SET id = ?1, key = ?2";
   const int count = static_cast<int>(table.columns.size());
   for (int i = 0; i < count; ++i)
     sql +=
@@ -457,6 +493,8 @@ void write(Table& table, sqlite3_value* old_id, sqlite3_value** values, sqlite3_
   if (!is_null(old_id)) sqlite3_bind_value(statement.get(), count + 3, old_id);
   statement.step();
   if (is_null(old_id)) *new_id = sqlite3_last_insert_rowid(table.db);
+  if (!is_null(old_id)) writing.erased(sqlite3_value_int64(old_id));
+  writing.put(is_null(old_id) ? *new_id : sqlite3_value_int64(values[0]), key);
 }
 
 // INSERT, UPDATE and DELETE: on the rows' own table, inside the statement's transaction.
@@ -464,9 +502,11 @@ int update(sqlite3_vtab* base, int count, sqlite3_value** values, sqlite3_int64*
   auto& table = *static_cast<Table*>(base);
   return guarded_table(table, [&] {
     if (count > 1) return write(table, values[0], values + 1, new_id);
+    const TableIndex::Writing writing(table.index ? &*table.index : nullptr);
     Statement statement(table.db, "DELETE FROM " + table.rows() + " WHERE id = ?");
     sqlite3_bind_value(statement.get(), 1, values[0]);
     statement.step();
+    writing.erased(sqlite3_value_int64(values[0]));
   });
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "attention/decode.h"
+#include "attention/decode_trace.h"
 #include "attention/forward.h"
 #include "attention/long_rows.h"
 #include "attention/panel.h"
@@ -56,7 +57,7 @@ void run_rows(const Call& call, std::int64_t b, std::int64_t h, std::int64_t fir
   if (call.output.lse.data() != nullptr) {
     float* lse = call.output.lse.data() + p.row_index(b, h, first);
     for (int i = 0; i < count; ++i)
-      lse[i] = lse_of(results[static_cast<std::size_t>(i / width)], i % width);
+      lse[i] = lse_of(row_of(results[static_cast<std::size_t>(i / width)], i % width));
   }
   if (recorder != nullptr) recorder->add_rows(block, panels.data(), results.data(), strips, *sums);
 }
@@ -182,11 +183,24 @@ void attention_traced(const Problem& p, const AttentionOptions& options,
   });
 }
 
+namespace {
+
+void decode_traced(const Problem& p, const AttentionOptions& options,
+                   const AttentionOutput& output) {
+  DecodeTrace trace(p, options.trace, *output.trace);
+  decode(p, out_rows(p, output.out), output.lse.data(), options.threads, bf16_dots_of(p), &trace);
+  trace.record(options.threads);
+}
+
+}  // namespace
+
 void attention(const TensorView& query, const TensorView& key, const TensorView& value,
                const AttentionOptions& options, const AttentionOutput& output) {
   const Problem problem = attention_problem(query, key, value, options, output);
   const kernels::Kernels& kernel = narrowest_panel(kernels::kernels(), problem.queries);
-  if (output.trace != nullptr)
+  if (output.trace != nullptr && is_decode(problem) && DecodeTrace::fits(problem))
+    decode_traced(problem, options, output);
+  else if (output.trace != nullptr)
     attention_traced(problem, options, output, traced_rows(problem, kernel));
   else
     run({kernel, problem, output, out_rows(problem, output.out)}, options.threads);

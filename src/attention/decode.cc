@@ -49,21 +49,30 @@ kernels::Element element_of(DType dtype) {
   }
 }
 
-// Running sums of a unit's rows: maximum, sum and acc[r][d], each row's acc `stride` floats after the one before.
+// Running sums of a unit's rows: maximum, sum, spread (kernels::SoftmaxState) and acc[r][d], each row's acc `stride` floats after
+// the one before.
 struct RowSums {
   float* max;
   float* sum;
+  float* spread;
   float* acc;
 
   static std::int64_t floats(int rows, std::int64_t stride) {
-    return (2 * rows + 15) / 16 * 16 + rows * stride;
+    return (3 * rows + 15) / 16 * 16 + rows * stride;
   }
   RowSums(float* memory, int rows)
-      : max(memory), sum(memory + rows), acc(memory + (2 * rows + 15) / 16 * 16) {}
+      : max(memory),
+        sum(memory + rows),
+        spread(memory + 2 * rows),
+        acc(memory + (3 * rows + 15) / 16 * 16) {}
   void clear(int rows, std::int64_t stride) const {
     std::fill_n(max, rows, -kInfinity);
     std::fill_n(sum, rows, 0.0f);
+    std::fill_n(spread, rows, 0.0f);
     std::fill_n(acc, rows * stride, 0.0f);
+  }
+  kernels::SoftmaxState state(int row, bool traced) const {
+    return {max + row, sum + row, nullptr, traced ? spread + row : nullptr};
   }
 };
 
@@ -117,34 +126,15 @@ void chunk_scales(const Rows& scales, std::int64_t b, std::int64_t h, Range keys
   }
 }
 
-// One row's factor for its sums and its log-sum-exp, as forward.cc finishes a lane.
-float finish(const Problem& p, std::int64_t head, float max, float sum, float* lse) {
-  const float sink = p.sinks != nullptr ? p.sinks[head] * kLog2e : -kInfinity;
-  float shift = max;
-  float rescale = 1;
-  if (sink > shift) {
-    rescale = std::exp2(shift - sink);
-    shift = sink;
-  }
-  if (sink != -kInfinity) sum = sum * rescale + std::exp2(sink - shift);
-  const bool nothing = shift == -kInfinity && !(sum != 0);  // a NaN sum is something
-  if (lse != nullptr) {
-    PanelResult result;
-    result.shift[0] = shift;
-    result.log2_sum[0] = nothing ? 0.0f : std::log2(sum);
-    *lse = lse_of(result, 0);
-  }
-  return nothing ? 0.0f : rescale / sum;
-}
-
 // Query rows that share a key/value head: row r of the head's group is query r % queries of head r / queries in the group.
 class Unit {
  public:
   // Rows [first, first + count) of the group, packed into this thread's scratch memory.
-  Unit(const Problem& p, const kernels::Bf16DotKernels* dots, std::int64_t b, std::int64_t kv_head,
-       std::int64_t first, int count)
+  Unit(const Problem& p, const kernels::Bf16DotKernels* dots, DecodeTrace* trace, std::int64_t b,
+       std::int64_t kv_head, std::int64_t first, int count)
       : p_(p),
         dots_(dots),
+        trace_(trace),
         b_(b),
         kv_head_(kv_head),
         first_(first),
@@ -210,9 +200,8 @@ class Unit {
   void merge(const RowSums& total, const RowSums& part) const {
     const std::int64_t stride = kernels::acc_stride(p_.dim_v);
     for (int r = 0; r < count_; ++r)
-      kernel_.merge_states(p_.dim_v, {total.max + r, total.sum + r, nullptr},
-                           total.acc + r * stride, {part.max + r, part.sum + r, nullptr},
-                           part.acc + r * stride);
+      kernel_.merge_states(p_.dim_v, total.state(r, trace_ != nullptr), total.acc + r * stride,
+                           part.state(r, trace_ != nullptr), part.acc + r * stride);
   }
 
   // Writes outputs and log-sum-exps; the sums are used up.
@@ -220,8 +209,14 @@ class Unit {
     for (int r = 0; r < count_; ++r) {
       const std::int64_t head = head_of(r);
       const std::int64_t q = query_of(r);
-      float* to = lse == nullptr ? nullptr : lse + p_.row_index(b_, head, q);
-      const float factor = finish(p_, head, sums.max[r], sums.sum[r], to);
+      const std::int64_t index = p_.row_index(b_, head, q);
+      const bool traced = trace_ != nullptr;
+      float factor = 0;
+      const RowResult result =
+          finish_row({sums.max[r], sums.sum[r], sums.spread[r]}, sink_of(p_, head),
+                     lse != nullptr || traced, traced, factor);
+      if (lse != nullptr) lse[index] = lse_of(result);
+      if (traced) trace_->finish(index, result);
       float* row = sums.acc + r * kernels::acc_stride(p_.dim_v);
       for (int d = 0; d < p_.dim_v; ++d) row[d] = factor * row[d] + 0.0f;  // −0 becomes 0
       store_row(row, p_.dim_v, out, b_, head, q);
@@ -263,7 +258,10 @@ class Unit {
         leave_out |= !value.kernel.all_finite(rows);
       });
     std::array<float, kMaxRows> alpha;
-    kernel_.softmax(scores_, count_, count, {sums.max, sums.sum, alpha.data()});
+    kernel_.softmax(scores_, count_, count,
+                    {sums.max, sums.sum, alpha.data(), trace_ == nullptr ? nullptr : sums.spread});
+    for (int r = 0; trace_ != nullptr && r < count_; ++r)
+      trace_->keep(p_.row_index(b_, head_of(r), query_of(r)), keys, scores_of(r), sums.max[r]);
     if (p_.v_scale.data != nullptr) {
       std::array<float, kChunk> scale;
       chunk_scales(p_.v_scale, b_, kv_head_, keys, scale.data());
@@ -377,6 +375,7 @@ class Unit {
 
   const Problem& p_;
   const kernels::Bf16DotKernels* dots_;  // null: numbers are widened
+  DecodeTrace* trace_;                   // null: none is wanted
   const kernels::DecodeKernels& kernel_ = kernels::decode_kernels();
   std::int64_t b_, kv_head_, first_;
   int count_;
@@ -393,6 +392,7 @@ class Unit {
 struct Plan {
   const Problem& p;
   const kernels::Bf16DotKernels* dots;
+  DecodeTrace* trace;
   const MutableRows& out;
   float* lse;
   std::int64_t rows, blocks;  // rows of the largest group; units that it is cut into
@@ -414,7 +414,7 @@ struct Plan {
     const std::int64_t first = index % blocks * kMaxRows;
     const std::int64_t left = p.heads / p.heads_kv * p.queries_of(b) - first;
     if (left <= 0) return;
-    Unit unit(p, dots, b, index / blocks % p.heads_kv, first,
+    Unit unit(p, dots, trace, b, index / blocks % p.heads_kv, first,
               static_cast<int>(std::min<std::int64_t>(left, kMaxRows)));
     f(unit);
   }
@@ -480,11 +480,12 @@ bool is_decode(const Problem& p) {
 }
 
 void decode(const Problem& p, const MutableRows& out, float* lse, int threads,
-            const kernels::Bf16DotKernels* dots) {
+            const kernels::Bf16DotKernels* dots, DecodeTrace* trace) {
   if (p.heads == 0 || p.queries == 0 || p.batch == 0) return;
   const std::int64_t rows = p.heads / p.heads_kv * p.queries;
   Plan plan{p,
             dots,
+            trace,
             out,
             lse,
             rows,

@@ -97,19 +97,17 @@ void add_chunk(const RowBlock& block, const Panel& panel, const float* packed, c
   weighted_sum_values(block, panel, {scores, pairs.data()}, values, some_hidden, sums);
 }
 
-// Σ 2^(score − shift)·(score − shift) of one lane, the sink's term included.
-float spread_of(const PanelSums& sums, std::size_t lane, float sink, float sink_weight,
-                float shift) {
-  float spread = sums.spread[lane];
-  if (shift != sums.max[lane])  // the sink is above every key
-    spread = sums.max[lane] == -kInfinity ? 0.0f
-                                          : (spread + (sums.max[lane] - shift) * sums.sum[lane]) *
-                                                std::exp2(sums.max[lane] - shift);
+// Σ 2^(score − shift)·(score − shift) of one row, the sink's term included.
+float spread_of(const RowState& state, float sink, float sink_weight, float shift) {
+  float spread = state.spread;
+  if (shift != state.max)  // the sink is above every key
+    spread = state.max == -kInfinity
+                 ? 0.0f
+                 : (spread + (state.max - shift) * state.sum) * std::exp2(state.max - shift);
   return sink_weight > 0 ? spread + sink_weight * (sink - shift) : spread;
 }
 
-// The sink joins the denominator; what remains is one factor per lane. A logarithm for each lane takes as long as a chunk of
-// keys: `with_log` says whether somebody asks for it.
+// A logarithm for each lane takes as long as a chunk of keys: `with_log` says whether somebody asks for it.
 void finish(const Problem& p, const Panel& panel, int width, const PanelSums& sums, bool with_log,
             PanelResult& r, LaneFloats& out_factor) {
   if (p.sinks == nullptr && !with_log && !sums.traced) {  // nobody asks for more than the output
@@ -117,26 +115,15 @@ void finish(const Problem& p, const Panel& panel, int width, const PanelSums& su
       out_factor[i] = sums.max[i] == -kInfinity && sums.sum[i] == 0 ? 0.0f : 1.0f / sums.sum[i];
     return;
   }
-  const float sink = p.sinks != nullptr ? p.sinks[panel.head] * kLog2e : -kInfinity;
+  const float sink = sink_of(p, panel.head);
   for (std::size_t i = 0; i < static_cast<std::size_t>(width); ++i) {
-    float shift = sums.max[i];
-    float sum = sums.sum[i];
-    float rescale = 1;
-    if (sink > shift) {
-      rescale = std::exp2(shift - sink);
-      shift = sink;
-    }
-    const float sink_weight = sink == -kInfinity ? 0.0f : std::exp2(sink - shift);
-    if (sink != -kInfinity) sum = sum * rescale + sink_weight;
-    r.max[i] = sums.max[i];
-    r.shift[i] = shift;
-    const bool nothing = shift == -kInfinity && !(sum != 0);  // a NaN sum is something
-    r.log2_sum[i] = nothing || !with_log ? 0.0f : std::log2(sum);
-    r.factor[i] = nothing ? 0.0f : 1.0f / sum;
-    r.entropy[i] = nothing || !sums.traced
-                       ? 0.0f
-                       : r.log2_sum[i] - spread_of(sums, i, sink, sink_weight, shift) / sum;
-    out_factor[i] = nothing ? 0.0f : rescale / sum;
+    const RowResult row = finish_row({sums.max[i], sums.sum[i], sums.spread[i]}, sink, with_log,
+                                     sums.traced, out_factor[i]);
+    r.shift[i] = row.shift;
+    r.log2_sum[i] = row.log2_sum;
+    r.factor[i] = row.factor;
+    r.max[i] = row.max;
+    r.entropy[i] = row.entropy;
   }
 }
 
@@ -272,10 +259,36 @@ void forward_rows(const RowBlock& block, const Panel* panels, const float* packe
   finish_rows(block, panels, totals.data(), out, results);
 }
 
-float lse_of(const PanelResult& result, int lane) {
+RowResult row_of(const PanelResult& result, int lane) {
   const auto i = static_cast<std::size_t>(lane);
+  return {result.shift[i], result.log2_sum[i], result.factor[i], result.max[i], result.entropy[i]};
+}
+
+float sink_of(const Problem& p, std::int64_t head) {
+  return p.sinks != nullptr ? p.sinks[head] * kLog2e : -kInfinity;
+}
+
+RowResult finish_row(const RowState& state, float sink, bool with_log, bool traced,
+                     float& out_factor) {
+  float shift = state.max;
+  float sum = state.sum;
+  float rescale = 1;
+  if (sink > shift) {
+    rescale = std::exp2(shift - sink);
+    shift = sink;
+  }
+  const float sink_weight = sink == -kInfinity ? 0.0f : std::exp2(sink - shift);
+  if (sink != -kInfinity) sum = sum * rescale + sink_weight;
+  const bool nothing = shift == -kInfinity && !(sum != 0);  // a NaN sum is something
+  const float log2_sum = nothing || !with_log ? 0.0f : std::log2(sum);
+  out_factor = nothing ? 0.0f : rescale / sum;
+  return {shift, log2_sum, nothing ? 0.0f : 1.0f / sum, state.max,
+          nothing || !traced ? 0.0f : log2_sum - spread_of(state, sink, sink_weight, shift) / sum};
+}
+
+float lse_of(const RowResult& result) {
   return static_cast<float>(
-      (static_cast<double>(result.shift[i]) + static_cast<double>(result.log2_sum[i])) * kLn2);
+      (static_cast<double>(result.shift) + static_cast<double>(result.log2_sum)) * kLn2);
 }
 
 }  // namespace qkv

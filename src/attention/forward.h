@@ -24,6 +24,23 @@ struct PanelResult {
   LaneFloats entropy;  // −Σ p·log2 p, sink included, 0 where nothing is visible; only with a strip
 };
 
+// The same of one row.
+struct RowResult {
+  float shift, log2_sum, factor, max, entropy;
+};
+RowResult row_of(const PanelResult& result, int lane);
+
+// What a row's keys add up to, before the sink; spread is Σ weight·(score − max), of a trace.
+struct RowState {
+  float max, sum, spread = 0;
+};
+// The sink joins the denominator; −inf for none. `out_factor` is what the weighted sum of values must be multiplied by. log2_sum
+// is 0 unless it is asked for, and so is the entropy.
+RowResult finish_row(const RowState& state, float sink, bool with_log, bool traced,
+                     float& out_factor);
+// The sink's logit of a head in log2 units.
+float sink_of(const Problem& p, std::int64_t head);
+
 // The weights of one panel's rows as the softmax leaves them, kept for the trace until the rows' sums are known:
 // p(lane, k) = factor[k / kChunk][lane]·weights[k][lane], once the maximum of each chunk has been turned into its factor.
 struct Strip {
@@ -83,7 +100,7 @@ void add_stretch(const RowBlock& block, const Panel* panels, const float* packed
 void finish_rows(const RowBlock& block, const Panel* panels, PanelSums* totals,
                  const MutableRows& out, PanelResult* results);
 
-// Natural log-sum-exp of one lane.
-float lse_of(const PanelResult& result, int lane);
+// Natural log-sum-exp.
+float lse_of(const RowResult& result);
 
 }  // namespace qkv

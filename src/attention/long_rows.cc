@@ -66,7 +66,7 @@ class LongRows {
         merge_sums(kernel_, p_.dim_v, total_, parts_[i]);
     }
     finish_rows(block_, &panel_, &total_, out, &result_);
-    for (int i = 0; lse != nullptr && i < panel_.count; ++i) lse[i] = lse_of(result_, i);
+    for (int i = 0; lse != nullptr && i < panel_.count; ++i) lse[i] = lse_of(row_of(result_, i));
     chunk_factors(kernel_, result_, (end_ - first_) * (kStretch / kChunk), max_, factor_);
   }
 

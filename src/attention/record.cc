@@ -59,6 +59,10 @@ void chunk_factors(const kernels::Kernels& kernel, const PanelResult& result, st
                    factor);
 }
 
+float TopLists::least(int lane) const {
+  return weights[(static_cast<std::size_t>(lane) + 1) * top - 1];
+}
+
 void TopLists::offer(int lane, float weight, std::int32_t key) const {
   float* const best = weights + static_cast<std::size_t>(lane) * top;
   std::int32_t* const best_keys = keys + static_cast<std::size_t>(lane) * top;
@@ -229,25 +233,22 @@ void TraceRecorder::weigh(const Weighed& w) const {
   }
 }
 
-void TraceRecorder::add_visible(const Panel& panel, Sums& sums) const {
-  for (int lane = 0; lane < panel.count; ++lane) {
-    const Range seen = {panel.begin[static_cast<std::size_t>(lane)],
-                        panel.end[static_cast<std::size_t>(lane)]};
-    std::int32_t* const visible = sums.visible.data();
-    if (by_ranges_) {
-      ++visible[seen.begin];
-      --visible[seen.end];
-      continue;
-    }
-    const std::int64_t q = panel.first + lane;
-    const bool* mask = p_.mask.data != nullptr ? p_.mask.row(panel.batch, panel.head, q) : nullptr;
-    const float* bias = p_.bias.data != nullptr ? p_.bias.row(panel.batch, panel.head, q) : nullptr;
-    for (std::int64_t k = seen.begin; k < seen.end; ++k)
-      visible[k] += (mask == nullptr || mask[k * p_.mask.strides[3]]) &&
-                            (bias == nullptr || bias[k * p_.bias.strides[3]] != -kInfinity)
-                        ? 1
-                        : 0;
+void TraceRecorder::add_visible(const TracedRow& row, Sums& sums) const {
+  std::int32_t* const visible = sums.visible.data();
+  if (by_ranges_) {
+    ++visible[row.seen.begin];
+    --visible[row.seen.end];
+    return;
   }
+  const bool* mask =
+      p_.mask.data != nullptr ? p_.mask.row(row.batch, row.head, row.query) : nullptr;
+  const float* bias =
+      p_.bias.data != nullptr ? p_.bias.row(row.batch, row.head, row.query) : nullptr;
+  for (std::int64_t k = row.seen.begin; k < row.seen.end; ++k)
+    visible[k] += (mask == nullptr || mask[k * p_.mask.strides[3]]) &&
+                          (bias == nullptr || bias[k * p_.bias.strides[3]] != -kInfinity)
+                      ? 1
+                      : 0;
 }
 
 // A panel mostly lies in one row of blocks, and blocks hold whole groups of keys: what was read off for the panel is enough.
@@ -257,9 +258,8 @@ void TraceRecorder::add_blocks(const Weighed& w, Sums& sums) const {
   if (query_block != (w.panel.first + w.panel.count - 1) / block || block % kGroup != 0)
     return add_blocks_one_by_one(w, sums);
   const int width = w.kernel.panel;
-  double* const mass =
-      sums.block_mass.data() + (query_block - sums.first_query_block) * key_blocks_;
-  float* const largest = block_max_of(w.panel, query_block);
+  double* const mass = block_mass_of(sums, query_block);
+  float* const largest = block_max_of(w.panel.batch, w.panel.head, query_block);
   for (std::int64_t k = w.keys.begin, next = 0; k < w.keys.end; k = next) {
     next = std::min(k - k % block + block, w.keys.end);
     mass[k / block] += sum_of(w.mass + (k - w.keys.begin), next - k);
@@ -277,18 +277,16 @@ void TraceRecorder::add_blocks_one_by_one(const Weighed& w, Sums& sums) const {
       const std::int64_t query_block = (w.panel.first + lane) / options_.block;
       const std::int64_t key_block = k / options_.block;
       const float weight = w.weight(k, lane);
-      sums.block_mass[static_cast<std::size_t>(
-          (query_block - sums.first_query_block) * key_blocks_ + key_block)] +=
-          static_cast<double>(weight);
-      float& largest = block_max_of(w.panel, query_block)[key_block];
+      block_mass_of(sums, query_block)[key_block] += static_cast<double>(weight);
+      float& largest = block_max_of(w.panel.batch, w.panel.head, query_block)[key_block];
       if (weight > largest) largest = weight;
     }
 }
 
-TopLists TraceRecorder::top_of(const Panel& panel) const {
+TopLists TraceRecorder::top_from(std::int64_t row) const {
   const auto top = static_cast<std::size_t>(options_.top);
-  return {top, trace_.top_weights.data() + row_index(panel, 0) * top,
-          trace_.top_keys.data() + row_index(panel, 0) * top};
+  const std::size_t at = static_cast<std::size_t>(row) * top;
+  return {top, trace_.top_weights.data() + at, trace_.top_keys.data() + at};
 }
 
 void TraceRecorder::find_top(const Weighed& w, const TopLists& top) const {
@@ -328,37 +326,75 @@ void TraceRecorder::insert_top(const Weighed& w, const TopLists& top) const {
 }
 
 // Fills what is free of a row's list, where all keys that weigh anything stand, with visible keys that weigh 0.
-void TraceRecorder::list_weightless(const Panel& panel, int lane) const {
+void TraceRecorder::list_weightless(const TracedRow& row) const {
   const auto top = static_cast<std::size_t>(options_.top);
-  std::int32_t* const keys = trace_.top_keys.data() + row_index(panel, lane) * top;
+  std::int32_t* const keys = trace_.top_keys.data() + row_index(row) * top;
   std::int32_t* next = std::find(keys, keys + top, -1);
   const std::vector<std::int32_t> heavy(keys, next);
-  const auto i = static_cast<std::size_t>(lane);
-  for (std::int32_t k = panel.begin[i]; k < panel.end[i] && next < keys + top; ++k)
-    if ((by_ranges_ || !p_.hidden(panel.batch, panel.head, panel.first + lane, k)) &&
+  for (auto k = static_cast<std::int32_t>(row.seen.begin); k < row.seen.end && next < keys + top;
+       ++k)
+    if ((by_ranges_ || !p_.hidden(row.batch, row.head, row.query, k)) &&
         std::find(heavy.begin(), heavy.end(), k) == heavy.end())
       *next++ = k;
 }
 
 void TraceRecorder::end_rows(const Panel& panel, const PanelResult& result, Sums& sums) const {
-  const auto top = static_cast<std::size_t>(options_.top);
-  if (options_.received && panel.outer.begin < panel.outer.end) add_visible(panel, sums);
   for (int lane = 0; lane < panel.count; ++lane) {
     const auto i = static_cast<std::size_t>(lane);
-    const std::size_t row = row_index(panel, lane);
-    trace_.lse[row] = lse_of(result, lane);
-    trace_.max[row] = static_cast<float>(static_cast<double>(result.max[i]) * kLn2);
-    if (result.factor[i] == 0) continue;  // nothing visible: what the constructor filled in stays
-    const double nats = static_cast<double>(result.entropy[i]) * kLn2;
-    trace_.entropy[row] = static_cast<float>(nats < 0 ? 0 : nats);
-    double rest = 1;
-    for (std::size_t t = 0; t < top; ++t)
-      rest -= static_cast<double>(trace_.top_weights[row * top + t]);
-    trace_.remainder[row] = std::isnan(nats) ? std::numeric_limits<float>::quiet_NaN()
-                                             : static_cast<float>(std::max(rest, 0.0));
-    const bool poisoned = std::isnan(result.factor[i]);
-    if (top > 0 && !poisoned && trace_.top_keys[row * top + top - 1] < 0)
-      list_weightless(panel, lane);
+    end_row({panel.batch, panel.head, panel.first + lane, {panel.begin[i], panel.end[i]}},
+            row_of(result, lane), sums);
+  }
+}
+
+void TraceRecorder::end_row(const TracedRow& row, const RowResult& result, Sums& sums) const {
+  const auto top = static_cast<std::size_t>(options_.top);
+  const std::size_t at = row_index(row);
+  if (options_.received && row.seen.begin < row.seen.end) add_visible(row, sums);
+  trace_.lse[at] = lse_of(result);
+  trace_.max[at] = static_cast<float>(static_cast<double>(result.max) * kLn2 + 0.0);  // no −0
+  if (result.factor == 0) return;  // nothing visible: what the constructor filled in stays
+  const double nats = static_cast<double>(result.entropy) * kLn2;
+  trace_.entropy[at] = static_cast<float>(nats < 0 ? 0 : nats);
+  double rest = 1;
+  for (std::size_t t = 0; t < top; ++t)
+    rest -= static_cast<double>(trace_.top_weights[at * top + t]);
+  trace_.remainder[at] = std::isnan(nats) ? std::numeric_limits<float>::quiet_NaN()
+                                          : static_cast<float>(std::max(rest, 0.0));
+  const bool poisoned = std::isnan(result.factor);
+  if (top > 0 && !poisoned && trace_.top_keys[at * top + top - 1] < 0) list_weightless(row);
+}
+
+void TraceRecorder::add_row(const TracedRow& row, const float* weights, const RowResult& result,
+                            Sums& sums) const {
+  const Range seen = row.seen;
+  if (options_.received)
+    for (std::int64_t k = seen.begin; k < seen.end; ++k)
+      sums.received[static_cast<std::size_t>(k)] += static_cast<double>(weights[k]);
+  if (options_.block > 0) add_blocks_of(row, weights, sums);
+  const TopLists top = top_from(static_cast<std::int64_t>(row_index(row)));
+  // most keys weigh less than those that are listed: a stretch of them is looked at together
+  constexpr std::int64_t kTogether = 64;
+  for (std::int64_t k = seen.begin; options_.top > 0 && k < seen.end; k += kTogether) {
+    const std::int64_t end = std::min(k + kTogether, seen.end);
+    if (kernels::row_kernels().largest(weights + k, end - k) > top.least(0))
+      for (std::int64_t i = k; i < end; ++i) top.offer(0, weights[i], static_cast<std::int32_t>(i));
+  }
+  end_row(row, result, sums);
+}
+
+void TraceRecorder::add_blocks_of(const TracedRow& row, const float* weights, Sums& sums) const {
+  const std::int64_t block = options_.block;
+  double* const mass = block_mass_of(sums, row.query / block);
+  float* const largest = block_max_of(row.batch, row.head, row.query / block);
+  const std::int64_t begin = row.seen.begin - row.seen.begin % kAlign;
+  for (std::int64_t k = begin, next = 0; k < row.seen.end; k = next) {
+    next = std::min(k - k % block + block, row.seen.end);
+    if (block % kGroup == 0)
+      mass[k / block] += sum_of(weights + k, next - k);
+    else
+      for (std::int64_t i = k; i < next; ++i) mass[k / block] += static_cast<double>(weights[i]);
+    largest[k / block] =
+        std::max(largest[k / block], kernels::row_kernels().largest(weights + k, next - k));
   }
 }
 

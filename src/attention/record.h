@@ -13,6 +13,13 @@
 
 namespace qkv {
 
+// A row of a trace.
+struct TracedRow {
+  std::int64_t batch, head, query;
+  Range
+      seen;  // keys that order, window and key_lengths let it see; begin = end = 0 where there are none
+};
+
 // How the rows of one head are cut when a trace is recorded. It depends on shapes and options only, never on threads.
 struct TraceCut {
   std::int64_t unit = kRowBlock;  // rows whose share of the block map is added up by one task
@@ -38,6 +45,7 @@ struct TopLists {
   float* weights;
   std::int32_t* keys;
 
+  float least(int lane) const;
   // Keys come in rising order and equal weights stay behind, so ties go to the lower index.
   void offer(int lane, float weight, std::int32_t key) const;
 };
@@ -97,8 +105,15 @@ class TraceRecorder {
   void add_keys(const Weighed& w, Sums& sums, const TopLists& top) const;
   // After all keys of the panel.
   void end_rows(const Panel& panel, const PanelResult& result, Sums& sums) const;
+  // All of one row whose weights lie next to each other: weights[k] for the keys that it sees, and 0 from a multiple of kAlign on to
+  // the first of them. Only rows that are alone in their head, or of which nothing but the largest weights is told: in what is
+  // added up over rows, end_rows has an order of its own.
+  void add_row(const TracedRow& row, const float* weights, const RowResult& result,
+               Sums& sums) const;
   // The rows' own lists.
-  TopLists top_of(const Panel& panel) const;
+  TopLists top_of(const Panel& panel) const {
+    return top_from(p_.row_index(panel.batch, panel.head, panel.first));
+  }
   void end_unit(std::int64_t b, std::int64_t h, Sums& sums) const;
   // The last of a head's groups adds them all up, in order.
   void end_group(std::int64_t b, std::int64_t h, std::int64_t group, Sums sums);
@@ -106,19 +121,27 @@ class TraceRecorder {
  private:
   void make_safe(const Weighed& w) const;
   void weigh(const Weighed& w) const;
-  void add_visible(const Panel& panel, Sums& sums) const;
+  void add_visible(const TracedRow& row, Sums& sums) const;
+  void add_blocks_of(const TracedRow& row, const float* weights, Sums& sums) const;
+  void end_row(const TracedRow& row, const RowResult& result, Sums& sums) const;
   void add_blocks(const Weighed& w, Sums& sums) const;
   void add_blocks_one_by_one(const Weighed& w, Sums& sums) const;
   void find_top(const Weighed& w, const TopLists& top) const;
   void insert_top(const Weighed& w, const TopLists& top) const;
-  void list_weightless(const Panel& panel, int lane) const;
+  void list_weightless(const TracedRow& row) const;
 
-  float* block_max_of(const Panel& panel, std::int64_t query_block) const {
+  // The lists of rows from this one on.
+  TopLists top_from(std::int64_t row) const;
+  // Of a row of blocks.
+  float* block_max_of(std::int64_t batch, std::int64_t head, std::int64_t query_block) const {
     return trace_.block_max.data() +
-           ((panel.batch * p_.heads + panel.head) * query_blocks_ + query_block) * key_blocks_;
+           ((batch * p_.heads + head) * query_blocks_ + query_block) * key_blocks_;
   }
-  std::size_t row_index(const Panel& panel, int lane) const {
-    return static_cast<std::size_t>(p_.row_index(panel.batch, panel.head, panel.first + lane));
+  double* block_mass_of(Sums& sums, std::int64_t query_block) const {
+    return sums.block_mass.data() + (query_block - sums.first_query_block) * key_blocks_;
+  }
+  std::size_t row_index(const TracedRow& row) const {
+    return static_cast<std::size_t>(p_.row_index(row.batch, row.head, row.query));
   }
 
   const Problem& p_;

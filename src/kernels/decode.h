@@ -77,7 +77,7 @@ struct DecodeKernels {
   void (*add_alibi)(float* row, int key_count, std::int32_t first_key, std::int32_t position,
                     float slope);
   // One chunk of the online softmax of each row; state's arrays have `rows` entries. Scores up to a vector beyond the last are
-  // overwritten.
+  // overwritten. Unless state.spread is null it is softmax_traced; its other bits are the same.
   void (*softmax)(float* scores, int rows, int key_count, const SoftmaxState& state);
   // merge_states of kernels.h for one row: state points to one number each.
   void (*merge_states)(int dim, const SoftmaxState& total, float* total_acc,

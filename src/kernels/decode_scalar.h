@@ -89,26 +89,46 @@ inline void add_alibi_row(float* row, int key_count, std::int32_t first_key, std
 }
 
 inline void softmax_rows(float* scores, int rows, int key_count, const SoftmaxState& state) {
+  constexpr float kNone = -std::numeric_limits<float>::infinity();
   for (int r = 0; r < rows; ++r) {
     float* row = scores + r * kScoreStride;
-    float top = state.max[r];
+    const float before = state.max[r];
+    float top = before;
     for (int k = 0; k < key_count; ++k)
       if (row[k] > top) top = row[k];
-    const float shift = top == -std::numeric_limits<float>::infinity() ? 0.0f : top;
-    state.alpha[r] = std::exp2(state.max[r] - shift);
-    state.sum[r] *= state.alpha[r];
-    for (int k = 0; k < key_count; ++k) state.sum[r] += row[k] = std::exp2(row[k] - shift);
+    const float shift = top == kNone ? 0.0f : top;
+    state.alpha[r] = std::exp2(before - shift);
+    float sum = state.sum[r] * state.alpha[r];
+    float spread = 0;
+    for (int k = 0; k < key_count; ++k) {
+      const float away = row[k] - shift;
+      sum += row[k] = std::exp2(away);
+      if (row[k] != 0) spread += row[k] * away;
+    }
+    if (state.spread != nullptr) {
+      const float moved = before == kNone ? 0.0f : before - shift;
+      state.spread[r] = (state.spread[r] + moved * state.sum[r]) * state.alpha[r] + spread;
+    }
     state.max[r] = top;
+    state.sum[r] = sum;
   }
 }
 
-// With M = max(total.max, part.max): sum and acc[d] of each side times 2^(its max − M), added.
+// With M = max(total.max, part.max): sum and acc[d] of each side times 2^(its max − M), added; spread too, after it has got
+// (its max − M)·sum.
 inline void merge_rows(int dim, const SoftmaxState& total, float* total_acc,
                        const SoftmaxState& part, const float* part_acc) {
+  constexpr float kNone = -std::numeric_limits<float>::infinity();
   const float both = *total.max > *part.max ? *total.max : *part.max;
-  const float shift = both == -std::numeric_limits<float>::infinity() ? 0.0f : both;
+  const float shift = both == kNone ? 0.0f : both;
   const float scale_total = std::exp2(*total.max - shift);
   const float scale_part = std::exp2(*part.max - shift);
+  if (total.spread != nullptr) {
+    const auto moved = [&](const SoftmaxState& side) {
+      return *side.spread + (*side.max == kNone ? 0.0f : *side.max - shift) * *side.sum;
+    };
+    *total.spread = moved(total) * scale_total + moved(part) * scale_part;
+  }
   *total.max = both;
   *total.sum = *total.sum * scale_total + *part.sum * scale_part;
   for (int d = 0; d < dim; ++d)

@@ -105,15 +105,19 @@ constexpr int blocks_of(int rows) {
   return rows == 1 ? 2 * kPer : rows == 2 ? (kPer == 1 ? 2 : 4) : rows <= 4 ? 2 : 1;
 }
 
-template <class E, int kRows>
-void dot_rows(const float* queries, const StoredRows& keys, const RowsAhead& next, float* scores) {
-  constexpr int kBlocks = blocks_of<E>(kRows);
-  Asker asker(keys, sizeof(typename E::Stored), next);
-  int first = 0;
+// Keys from `first` on, kBlocks blocks at a time, and what is left over in halves of that.
+template <class E, int kRows, int kBlocks>
+inline void dot_from(int first, const float* queries, const StoredRows& keys, Asker& asker,
+                     float* scores) {
   for (; first + (kBlocks - 1) * kLanes < keys.count; first += kBlocks * kLanes)
     dot_blocks<E, kRows, kBlocks>(queries, keys, first, asker, scores);
-  for (; first < keys.count; first += kLanes)
-    dot_blocks<E, kRows, 1>(queries, keys, first, asker, scores);
+  if constexpr (kBlocks > 1) dot_from<E, kRows, kBlocks / 2>(first, queries, keys, asker, scores);
+}
+
+template <class E, int kRows>
+void dot_rows(const float* queries, const StoredRows& keys, const RowsAhead& next, float* scores) {
+  Asker asker(keys, sizeof(typename E::Stored), next);
+  dot_from<E, kRows, blocks_of<E>(kRows)>(0, queries, keys, asker, scores);
 }
 
 template <class E>
@@ -245,8 +249,15 @@ void add_alibi_row(float* row, int key_count, std::int32_t first_key, std::int32
   });
 }
 
-// The weights of one row; fours[i] receives the sum of weights 4·i to 4·i + 3.
-inline void weigh_row(float* row, int key_count, const SoftmaxState& state, int r, float* fours) {
+// What a row's weights add up to, four keys at a time as the panel's softmax adds them.
+struct Fours {
+  float sum[kMaxChunk / 4];     // Σ weights
+  float spread[kMaxChunk / 4];  // Σ weights·(score − max), for a trace
+};
+
+// The weights of one row, and their fours. With a trace state.spread moves to the new maximum.
+template <bool kTraced>
+inline void weigh_row(float* row, int key_count, const SoftmaxState& state, int r, Fours& fours) {
   const float none = -__builtin_inff();
   const int whole = (key_count + kLanes - 1) / kLanes * kLanes;
   for (int k = key_count; k < whole; ++k) row[k] = none;
@@ -261,43 +272,62 @@ inline void weigh_row(float* row, int key_count, const SoftmaxState& state, int 
   const float highest = largest_lane(max(top[0], top[1]));
   const float old_max = state.max[r];
   const float new_max = highest > old_max ? highest : old_max;
-  const Vec shift = set1(new_max == none ? 0.0f : new_max);
+  const float shift = new_max == none ? 0.0f : new_max;
+  float away[kTraced ? kMaxChunk : 1];
   for (k = 0; k < whole; k += kLanes) {
-    const Vec w = exp2(sub(load(row + k), shift));
+    const Vec x = sub(load(row + k), set1(shift));
+    const Vec w = exp2(x);
     store(row + k, w);
+    // as weigh_four of tile_softmax.h: no 0 · −inf, and a NaN passes
+    if constexpr (kTraced) store(away + k, max(set1(-256.0f), x));
     float sums[kLanes];
     store(sums, sum_fours(w));
-    QKV_UNROLL for (int i = 0; i < kLanes; i += 4) fours[(k + i) / 4] = sums[i];
+    QKV_UNROLL for (int i = 0; i < kLanes; i += 4) fours.sum[(k + i) / 4] = sums[i];
   }
   float alpha[kLanes];
-  store(alpha, exp2(sub(set1(old_max), shift)));
+  store(alpha, exp2(set1(old_max - shift)));
+  if constexpr (kTraced) {
+    for (int i = 0; i < whole; i += 4)
+      fours.spread[i / 4] = __builtin_fmaf(row[i + 1], away[i + 1], row[i] * away[i]) +
+                            __builtin_fmaf(row[i + 3], away[i + 3], row[i + 2] * away[i + 2]);
+    const float by = old_max == none ? 0.0f : old_max - shift;
+    state.spread[r] = __builtin_fmaf(by, state.sum[r], state.spread[r]) * alpha[0];
+  }
   state.max[r] = new_max;
   state.alpha[r] = alpha[0];
 }
 
-void softmax_rows(float* scores, int rows, int key_count, const SoftmaxState& state) {
+template <bool kTraced>
+inline void softmax_of_rows(float* scores, int rows, int key_count, const SoftmaxState& state) {
   constexpr int kTogether = 4;  // chains of additions that go along together
   for (int first = 0; first < rows; first += kTogether) {
     const int count = rows - first < kTogether ? rows - first : kTogether;
-    float fours[kTogether][kMaxChunk / 4];
+    Fours fours[kTogether];
     float sum[kTogether];
     for (int r = 0; r < count; ++r) {
-      weigh_row(scores + std::int64_t{first + r} * kScoreStride, key_count, state, first + r,
-                fours[r]);
+      weigh_row<kTraced>(scores + std::int64_t{first + r} * kScoreStride, key_count, state,
+                         first + r, fours[r]);
       sum[r] = state.sum[first + r] * state.alpha[first + r];
     }
-    // groups of four, as the panel's softmax adds them
     const int groups = (key_count + 3) / 4;
     if (count == kTogether) {
       for (int g = 0; g < groups; ++g) {
-        QKV_UNROLL for (int r = 0; r < kTogether; ++r) sum[r] += fours[r][g];
+        QKV_UNROLL for (int r = 0; r < kTogether; ++r) sum[r] += fours[r].sum[g];
       }
     } else {
       for (int r = 0; r < count; ++r)
-        for (int g = 0; g < groups; ++g) sum[r] += fours[r][g];
+        for (int g = 0; g < groups; ++g) sum[r] += fours[r].sum[g];
     }
-    for (int r = 0; r < count; ++r) state.sum[first + r] = sum[r];
+    for (int r = 0; r < count; ++r) {
+      state.sum[first + r] = sum[r];
+      for (int g = 0; kTraced && g < groups; ++g) state.spread[first + r] += fours[r].spread[g];
+    }
   }
+}
+
+void softmax_rows(float* scores, int rows, int key_count, const SoftmaxState& state) {
+  (state.spread == nullptr ? softmax_of_rows<false> : softmax_of_rows<true>)(scores, rows,
+                                                                             key_count, state);
 }
 
 void merge_rows(int dim, const SoftmaxState& total, float* total_acc, const SoftmaxState& part,
@@ -309,6 +339,12 @@ void merge_rows(int dim, const SoftmaxState& total, float* total_acc, const Soft
   const Vec scale_total = exp2(sub(a, shift));
   const Vec scale_part = exp2(sub(b, shift));
   float lanes[kLanes];
+  if (total.spread != nullptr) {
+    const Vec from_total = moved_spread(set1(*total.spread), a, shift, set1(*total.sum));
+    const Vec from_part = moved_spread(set1(*part.spread), b, shift, set1(*part.sum));
+    store(lanes, fma(from_part, scale_part, mul(from_total, scale_total)));
+    *total.spread = lanes[0];
+  }
   store(lanes, both);
   *total.max = lanes[0];
   store(lanes, fma(set1(*part.sum), scale_part, mul(set1(*total.sum), scale_total)));

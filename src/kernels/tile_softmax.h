@@ -9,12 +9,6 @@
 namespace qkv::kernels {
 namespace {
 
-// Σ weights·(score − max) once the maximum has gone up to shift; nothing seen (max = −inf) stays nothing.
-inline Vec moved_spread(Vec spread, Vec max, Vec shift, Vec sum) {
-  const Vec by = select(equal(max, set1(-kInfinity)), set1(0.0f), sub(max, shift));
-  return fma(by, sum, spread);
-}
-
 // Where the weights of four neighbouring keys go: over the scores.
 struct WeightsInPlace {
   float* scores;

@@ -50,5 +50,11 @@ inline Vec tanh(Vec x) {
   return select(less(a, set1(0.625f)), small, signed_big);
 }
 
+// Σ weights·(score − max) once the maximum has gone up to shift; nothing seen (max = −inf) stays nothing.
+inline Vec moved_spread(Vec spread, Vec max, Vec shift, Vec sum) {
+  const Vec by = select(equal(max, set1(-__builtin_inff())), set1(0.0f), sub(max, shift));
+  return fma(by, sum, spread);
+}
+
 }  // namespace
 }  // namespace qkv::kernels

@@ -9,7 +9,7 @@
 #include <stdexcept>
 
 #include "kernels/decode.h"
-#include "memory/limits.h"
+#include "memory/question.h"
 #include "qkv/memory.h"
 
 namespace qkv {
@@ -30,23 +30,6 @@ std::uint64_t question_of(std::span<const float> query, double scale) {
   return hash == 0 ? 1 : hash;
 }
 
-std::span<const float> checked_query(std::span<const float> query) {
-  if (query.empty() || static_cast<std::int64_t>(query.size()) > kMaxMemoryDim)
-    throw std::invalid_argument("q has " + std::to_string(query.size()) +
-                                " dimensions, expected 1 to " + std::to_string(kMaxMemoryDim));
-  for (const float x : query)
-    if (!std::isfinite(x)) throw std::invalid_argument("q holds a number that is NaN or infinite");
-  return query;
-}
-
-double checked_scale(std::span<const float> query, const MemoryReader::Options& options) {
-  // In float32, as qkv::attention() takes it.
-  const double scale = options.scale.value_or(1 / std::sqrt(static_cast<double>(query.size())));
-  if (!std::isfinite(static_cast<float>(scale)))
-    throw std::invalid_argument("scale is not a finite number");
-  return static_cast<float>(scale);
-}
-
 [[noreturn]] void wrong_size(std::int64_t row, const char* column, std::size_t got,
                              std::size_t expected, const char* because) {
   throw std::invalid_argument("row " + std::to_string(row) + ", column " + column + ": " +
@@ -64,7 +47,7 @@ double checked_scale(std::span<const float> query, const MemoryReader::Options& 
 MemoryReader::MemoryReader(std::span<const float> query, const Options& options)
     : query_(checked_query(query).begin(), query.end()),
       packed_(query_),
-      scale_(checked_scale(query, options)),
+      scale_(checked_scale(query, options.scale)),
       options_(options),
       window_(MemoryState(options.value_dim, options.top, question_of(query, scale_)),
               options.keep),
@@ -124,7 +107,11 @@ void MemoryReader::flush() {
   pending_ = 0;  // an error leaves no row behind that would be met again
   const kernels::StoredRows keys{keys_.data(), dim, count, dim};
   const kernels::StoredRows values{values_.data(), value_dim, count, value_dim};
-  if (!floats.all_finite(keys) || (value_dim > 0 && !floats.all_finite(values)))
+  // A NaN or an infinity, times whatever and added to whatever, leaves no finite number: where sums are finite the rows are.
+  const auto finite = [](std::span<const float> sums) {
+    return std::all_of(sums.begin(), sums.end(), [](float x) { return std::isfinite(x); });
+  };
+  const auto require_finite_rows = [&] {
     for (int i = 0; i < count; ++i) {
       const auto at = static_cast<std::size_t>(i);
       require_finite(numbers_[at], "k", {keys_.data() + i * std::int64_t{dim}, query_.size()});
@@ -132,9 +119,11 @@ void MemoryReader::flush() {
           numbers_[at], "v",
           {values_.data() + i * std::int64_t{value_dim}, static_cast<std::size_t>(value_dim)});
     }
+  };
 
   // scores[i] = scale·log2 e · query·key_i
   floats.query_dot_keys(packed_.data(), 1, keys, {}, scores_.data());
+  if (!finite(std::span(scores_).first(static_cast<std::size_t>(count)))) require_finite_rows();
   std::array<float, kBlock> log2_scores;
   for (int i = 0; i < count; ++i) {
     const float score = scores_[static_cast<std::size_t>(i)];
@@ -148,6 +137,8 @@ void MemoryReader::flush() {
   if (value_dim > 0) {
     std::fill(weighted_.begin(), weighted_.end(), 0.0f);
     floats.weighted_sum_values(scores_.data(), 1, values, {}, &alpha, weighted_.data());
+    if (!finite(std::span(weighted_).first(static_cast<std::size_t>(value_dim))))
+      require_finite_rows();
   }
 
   MemoryState::Block block;

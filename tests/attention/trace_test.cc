@@ -5,6 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "attention/decode.h"
+#include "attention/panel.h"
+#include "attention/traced_rows.h"
 #include "tests/attention/checks.h"
 
 namespace qkv::tests {
@@ -164,6 +167,29 @@ TEST(Trace, MassIsConserved) {
     EXPECT_NEAR(received, 333, 333 * 1e-6);
     EXPECT_NEAR(mass, 333, 333 * 1e-6);
   }
+}
+
+// Few queries take decode's way, and have the bits of the panels' way, also where a group's rows are worked on in several units.
+TEST(Trace, FewQueriesHaveTheBitsOfPanels) {
+  for (const std::int64_t queries : {1, 2, 10})
+    for (const std::int64_t keys : {1, 130, 2100})
+      for (const int block : {0, 64, 100})
+        for (const Window window : {Window{}, Window{20, 5}}) {
+          Case c({2, 2, 7, queries, keys, 8, 5}, static_cast<std::uint64_t>(keys + queries));
+          c.plain.causal = Causal::bottom_right;
+          c.plain.window = window;
+          c.plain.trace = {5, block != 64, block};
+          SCOPED_TRACE(c.describe());
+          const Problem p = c.problem();
+          ASSERT_TRUE(is_decode(p));
+          const kernels::Kernels& kernel = narrowest_panel(kernels::kernels(), p.queries);
+          Result panels = c.run();
+          attention_traced(p, c.options(), {panels.out.mutable_view(), panels.lse, &panels.trace},
+                           {&kernel, kernel.panel, false});
+          panels.out.read_back();
+          for (const int threads : {1, 3})
+            EXPECT_EQ(difference(panels, c.run(true, threads)), "") << threads << " threads";
+        }
 }
 
 }  // namespace

@@ -212,7 +212,7 @@ TEST_P(Decode, AllFiniteSeesEveryElement) {
     }
 }
 
-// scale, softcap, add_alibi and merge_states of a row: the bits of a panel's lane.
+// scale, softcap, add_alibi and merge_states of a row, with what a trace needs: the bits of a panel's lane.
 TEST_P(Decode, OptionsHaveTheBitsOfPanels) {
   Random random(5);
   const int p = panel();
@@ -255,19 +255,23 @@ TEST_P(Decode, OptionsHaveTheBitsOfPanels) {
       }
       float max = 1.5f, sum = 3.25f;
       float max_of_part = part_max, sum_of_part = part_max == -kInfinity ? 0.0f : 7.5f;
+      float spread = -2.25f, spread_of_part = part_max == -kInfinity ? 0.0f : -4.5f;
       const auto lanes = static_cast<std::size_t>(p);
       std::vector<float> lane_max(lanes, max), lane_sum(lanes, sum),
-          lane_part_max(lanes, max_of_part), lane_part_sum(lanes, sum_of_part);
-      decode().merge_states(dim, {&max, &sum, nullptr}, total.data(),
-                            {&max_of_part, &sum_of_part, nullptr}, part.data());
-      kernel().merge_states(dim, {lane_max.data(), lane_sum.data(), nullptr}, total_lanes.data(),
-                            {lane_part_max.data(), lane_part_sum.data(), nullptr},
-                            part_lanes.data());
+          lane_part_max(lanes, max_of_part), lane_part_sum(lanes, sum_of_part),
+          lane_spread(lanes, spread), lane_part_spread(lanes, spread_of_part);
+      decode().merge_states(dim, {&max, &sum, nullptr, &spread}, total.data(),
+                            {&max_of_part, &sum_of_part, nullptr, &spread_of_part}, part.data());
+      kernel().merge_states(
+          dim, {lane_max.data(), lane_sum.data(), nullptr, lane_spread.data()}, total_lanes.data(),
+          {lane_part_max.data(), lane_part_sum.data(), nullptr, lane_part_spread.data()},
+          part_lanes.data());
       const auto same = [](float a, float b) {
         return bits_of(a) == bits_of(b) || (std::isnan(a) && std::isnan(b));
       };
       ASSERT_TRUE(same(max, lane_max[0]));
       ASSERT_TRUE(same(sum, lane_sum[0]));
+      ASSERT_TRUE(same(spread, lane_spread[0]));
       for (int d = 0; d < dim; ++d)
         ASSERT_TRUE(
             same(total[static_cast<std::size_t>(d)], total_lanes[static_cast<std::size_t>(d * p)]));
@@ -281,9 +285,10 @@ TEST_P(Decode, SoftmaxHasTheBitsOfPanels) {
   const auto lanes = static_cast<std::size_t>(p);
   for (const int rows : kRowCounts) {
     std::vector<float> max(static_cast<std::size_t>(rows), -kInfinity), sum(max.size(), 0),
-        alpha(max.size());
+        alpha(max.size()), spread(max.size(), 0), plain_max = max, plain_sum = sum;
     std::vector<std::vector<float>> lane_max(max.size(), std::vector<float>(lanes, -kInfinity)),
-        lane_sum(max.size(), std::vector<float>(lanes, 0)), lane_alpha = lane_sum;
+        lane_sum(max.size(), std::vector<float>(lanes, 0)), lane_alpha = lane_sum,
+                                                            lane_spread = lane_sum;
     for (const int keys : kKeyCounts) {
       std::vector<float> scores(static_cast<std::size_t>(rows * kScoreStride), kNaN);
       for (int r = 0; r < rows; ++r) {
@@ -297,11 +302,16 @@ TEST_P(Decode, SoftmaxHasTheBitsOfPanels) {
           std::fill_n(column.begin() + k * p, p, score);
         }
         const auto i = static_cast<std::size_t>(r);
-        kernel().softmax(column.data(), keys,
-                         {lane_max[i].data(), lane_sum[i].data(), lane_alpha[i].data()});
+        kernel().softmax_traced(
+            column.data(), keys,
+            {lane_max[i].data(), lane_sum[i].data(), lane_alpha[i].data(), lane_spread[i].data()});
         lane_alpha[i].assign(column.begin(), column.end());
       }
-      decode().softmax(scores.data(), rows, keys, {max.data(), sum.data(), alpha.data()});
+      std::vector<float> plain = scores;
+      decode().softmax(plain.data(), rows, keys,
+                       {plain_max.data(), plain_sum.data(), alpha.data()});
+      decode().softmax(scores.data(), rows, keys,
+                       {max.data(), sum.data(), alpha.data(), spread.data()});
       const auto same = [](float a, float b) {
         return bits_of(a) == bits_of(b) || (std::isnan(a) && std::isnan(b));
       };
@@ -309,9 +319,14 @@ TEST_P(Decode, SoftmaxHasTheBitsOfPanels) {
         const auto i = static_cast<std::size_t>(r);
         ASSERT_TRUE(same(max[i], lane_max[i][0]));
         ASSERT_TRUE(same(sum[i], lane_sum[i][0]));
-        for (int k = 0; k < keys; ++k)
-          ASSERT_TRUE(same(scores[static_cast<std::size_t>(r * kScoreStride + k)],
-                           lane_alpha[i][static_cast<std::size_t>(k * p)]));
+        ASSERT_TRUE(same(spread[i], lane_spread[i][0]));
+        ASSERT_TRUE(same(plain_max[i], max[i]));
+        ASSERT_TRUE(same(plain_sum[i], sum[i]));
+        for (int k = 0; k < keys; ++k) {
+          const auto at = static_cast<std::size_t>(r * kScoreStride + k);
+          ASSERT_TRUE(same(scores[at], lane_alpha[i][static_cast<std::size_t>(k * p)]));
+          ASSERT_TRUE(same(plain[at], scores[at]));
+        }
         lane_alpha[i].assign(lanes, 0);
       }
     }
