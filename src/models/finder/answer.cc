@@ -1,0 +1,105 @@
+#include "models/finder/answer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <span>
+#include <stdexcept>
+#include <string>
+
+namespace qkv::models::finder {
+namespace {
+
+float sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
+
+bool same_object(std::span<const float> a, std::span<const float> b, float most) {
+  std::int64_t both = 0, either = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    both += a[i] > 0 && b[i] > 0;
+    either += a[i] > 0 || b[i] > 0;
+  }
+  return static_cast<float>(both) > most * static_cast<float>(either);
+}
+
+// For every pixel along one side of the picture: the two places of the map it lies between, and how far from the first.
+struct Between {
+  std::int64_t first;
+  std::int64_t second;
+  float part;
+};
+std::vector<Between> places(std::int64_t count, float scale, float start, float patch,
+                            std::int64_t side) {
+  std::vector<Between> all;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float at = std::clamp((start + scale * (static_cast<float>(i) + 0.5f)) / patch - 0.5f,
+                                0.0f, static_cast<float>(side - 1));
+    const auto first = static_cast<std::int64_t>(at);
+    all.push_back({first, std::min(first + 1, side - 1), at - static_cast<float>(first)});
+  }
+  return all;
+}
+
+// Bilinear between the logits, 1 where the sum is positive.
+std::vector<std::uint8_t> enlarge(std::span<const float> logits, const Config& config,
+                                  const Frame& frame) {
+  const std::int64_t side = config.mask_side();
+  const auto patch = static_cast<float>(config.patch);
+  const auto rows = places(frame.height, frame.scale, frame.top, patch, side);
+  const auto columns = places(frame.width, frame.scale, frame.left, patch, side);
+  std::vector<std::uint8_t> mask;
+  mask.reserve(rows.size() * columns.size());
+  for (const Between& y : rows)
+    for (const Between& x : columns) {
+      const float* above = logits.data() + y.first * side;
+      const float* below = logits.data() + y.second * side;
+      const float up = above[x.first] + (above[x.second] - above[x.first]) * x.part;
+      const float down = below[x.first] + (below[x.second] - below[x.first]) * x.part;
+      mask.push_back(up + (down - up) * y.part > 0 ? 1 : 0);
+    }
+  return mask;
+}
+
+}  // namespace
+
+Frame Frame::fit(std::int64_t width, std::int64_t height, int image) {
+  if (width < 1 || height < 1)
+    throw std::invalid_argument("Frame: expected a picture with pixels, got " +
+                                std::to_string(width) + "×" + std::to_string(height));
+  const auto side = static_cast<float>(image), w = static_cast<float>(width),
+             h = static_cast<float>(height);
+  const float scale = side / std::max(w, h);
+  return {width, height, scale, (side - scale * w) / 2, (side - scale * h) / 2};
+}
+
+Answer answer(const Output& output, const Config& config, const Frame& frame,
+              const Thresholds& thresholds) {
+  if (frame.width < 1 || frame.height < 1)
+    throw std::invalid_argument("answer: expected a frame with pixels, got " +
+                                std::to_string(frame.width) + "×" + std::to_string(frame.height));
+  Answer found;
+  found.presence = sigmoid(output.presence);
+  if (found.presence < thresholds.presence) return found;
+
+  std::vector<int> order(output.score.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](int a, int b) { return output.score[a] > output.score[b]; });
+  const auto area = static_cast<std::size_t>(config.mask_side() * config.mask_side());
+  const auto logits_of = [&](int query) {
+    return std::span(output.masks).subspan(static_cast<std::size_t>(query) * area, area);
+  };
+  for (const int query : order) {
+    const float score = sigmoid(output.score[query]);
+    if (score < thresholds.score) break;
+    const std::span<const float> logits = logits_of(query);
+    if (std::none_of(logits.begin(), logits.end(), [](float v) { return v > 0; })) continue;
+    if (std::any_of(found.objects.begin(), found.objects.end(), [&](const Object& other) {
+          return same_object(logits, logits_of(other.query), thresholds.same);
+        }))
+      continue;
+    found.objects.push_back({query, score, output.boxes[query], enlarge(logits, config, frame)});
+  }
+  return found;
+}
+
+}  // namespace qkv::models::finder

@@ -1,0 +1,47 @@
+// From what the queries said to what a user gets: which objects, and their masks in the picture's own pixels.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "models/finder/config.h"
+#include "models/finder/finder.h"
+
+namespace qkv::models::finder {
+
+// Where a picture of width × height pixels lies in the square that the model saw: its pixel (x, y) at
+// (left + scale·x, top + scale·y).
+struct Frame {
+  std::int64_t width = 0;
+  std::int64_t height = 0;
+  float scale = 1;
+  float left = 0;
+  float top = 0;
+
+  // The largest that fits, in the middle, its proportions kept.
+  static Frame fit(std::int64_t width, std::int64_t height, int image);
+};
+
+struct Thresholds {
+  float presence = 0.5f;  // from which on the picture is believed to hold what the prompt names
+  float score = 0.5f;     // from which on a query stands for an object
+  float same = 0.7f;      // two masks that overlap by more (intersection over union) are one object
+};
+
+struct Object {
+  int query = 0;  // which one found it; its row on a tape is query + 1, after the presence token
+  float score = 0;
+  Box box;                         // in fractions of the square that the model saw
+  std::vector<std::uint8_t> mask;  // [height, width], 1 where the object is
+};
+
+struct Answer {
+  float presence = 0;           // probability that the picture holds what the prompt names
+  std::vector<Object> objects;  // best first; none where the presence is below its threshold
+};
+
+// Throws std::invalid_argument for a frame without pixels.
+Answer answer(const Output& output, const Config& config, const Frame& frame,
+              const Thresholds& thresholds = {});
+
+}  // namespace qkv::models::finder

@@ -1,0 +1,90 @@
+// What a user gets of a finder's output: thresholds, one answer for one object, masks in the picture's own pixels.
+#include "models/finder/answer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+#include <stdexcept>
+
+#include "tests/models/files.h"
+
+namespace qkv::models::finder {
+namespace {
+
+// Three queries on masks of 4×4 at a quarter of 16×16: the left half, the left half again but for a pixel, the lower right
+// corner.
+class FinderAnswer : public ::testing::Test {
+ protected:
+  FinderAnswer() {
+    config_.image = 16;
+    config_.patch = 4;
+    config_.queries = 3;
+    output_.presence = 2;
+    output_.chosen = {0, 0, 0};
+    output_.score = {1, 2, 0.5f};
+    output_.boxes.resize(3);
+    output_.masks.assign(48, -1.0f);
+    for (int y = 0; y < 4; ++y)
+      for (int x = 0; x < 2; ++x) output_.masks[y * 4 + x] = output_.masks[16 + y * 4 + x] = 1;
+    output_.masks[16] = -1;
+    output_.masks[32 + 15] = 1;
+  }
+  Answer ask(const Frame& frame = {16, 16}) const { return answer(output_, config_, frame); }
+  static int area(const Object& object) {
+    return std::accumulate(object.mask.begin(), object.mask.end(), 0);
+  }
+  Config config_;
+  Output output_;
+};
+
+TEST_F(FinderAnswer, EachObjectOnceBestFirst) {
+  const Answer found = ask();
+  EXPECT_FLOAT_EQ(found.presence, 1 / (1 + std::exp(-2.0f)));
+  ASSERT_EQ(found.objects.size(), 2u);
+  EXPECT_EQ(found.objects[0].query, 1);  // query 0 says the same with less conviction
+  EXPECT_EQ(found.objects[1].query, 2);
+  EXPECT_FLOAT_EQ(found.objects[1].score, 1 / (1 + std::exp(-0.5f)));
+}
+
+TEST_F(FinderAnswer, NothingBelowAThreshold) {
+  output_.score = {-0.1f, -2, 0.1f};
+  EXPECT_EQ(ask().objects.size(), 1u);
+  output_.presence = -0.1f;
+  EXPECT_TRUE(ask().objects.empty());
+  EXPECT_LT(ask().presence, 0.5f);
+}
+
+TEST_F(FinderAnswer, AnEmptyMaskIsNoObject) {
+  std::fill(output_.masks.begin() + 32, output_.masks.end(), -1.0f);
+  EXPECT_EQ(ask().objects.size(), 1u);
+}
+
+TEST_F(FinderAnswer, MasksAreInThePicturesOwnPixels) {
+  // logits go from 1 to −1 between the middles of two map pixels, at 6 and 10 of 16: the edge is at 8
+  output_.score = {1, -1, -1};
+  const Answer square = ask();
+  ASSERT_EQ(square.objects.size(), 1u);
+  for (int y = 0; y < 16; ++y)
+    for (int x = 0; x < 16; ++x) ASSERT_EQ(square.objects[0].mask[y * 16 + x], x < 8) << x;
+  const Answer large = ask(Frame::fit(64, 32, 16));  // lies in rows 4 to 12
+  ASSERT_EQ(large.objects[0].mask.size(), 64u * 32u);
+  EXPECT_EQ(area(large.objects[0]), 32 * 32);
+  EXPECT_EQ(area(ask(Frame::fit(1, 1, 16)).objects[0]),
+            0);  // its one pixel's middle is on the edge
+}
+
+TEST_F(FinderAnswer, FramesKeepProportionsAndRefuseNothing) {
+  const Frame wide = Frame::fit(400, 100, 256);
+  EXPECT_FLOAT_EQ(wide.scale, 0.64f);
+  EXPECT_FLOAT_EQ(wide.left, 0);
+  EXPECT_FLOAT_EQ(wide.top, 96);
+  using models::testing::message_of;
+  EXPECT_EQ(message_of<std::invalid_argument>([] { Frame::fit(0, 5, 256); }),
+            "Frame: expected a picture with pixels, got 0×5");
+  EXPECT_EQ(message_of<std::invalid_argument>([this] { ask({}); }),
+            "answer: expected a frame with pixels, got 0×0");
+}
+
+}  // namespace
+}  // namespace qkv::models::finder

@@ -1,0 +1,178 @@
+"""From a picture and its prompts to the numbers a step needs."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import sentencepiece
+import torch
+
+from . import prompts, scenes
+from .lexicon import CLASS_NAMES, COLOUR_NAMES
+from .model import Shape
+
+VOCABULARY = Path(__file__).resolve().parents[2] / "models" / "translate-en-zh"
+QUARTER, TOKENS = scenes.SIZE // 4, scenes.SIZE // 16
+
+
+class Pieces:
+    """Text to ids, as src/models/tokenizer.h numbers them; the end of sentence is the last."""
+
+    def __init__(self, folder: Path = VOCABULARY):
+        self.sp = sentencepiece.SentencePieceProcessor(model_file=str(folder / "source.spm"))
+        self.ids = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+        self.unknown, self.end = self.ids["<unk>"], self.ids["</s>"]
+
+    def __call__(self, text: str, most: int) -> list[int]:
+        found = [self.ids.get(piece, self.unknown) for piece in self.sp.encode(text, out_type=str)]
+        return [*found[: most - 1], self.end]
+
+
+@dataclass
+class Example:
+    """One picture: what is in it, and its prompts."""
+
+    rgb: np.ndarray  # [size, size, 3] uint8
+    ids: np.ndarray  # [size, size] uint8
+    masks: np.ndarray  # [things, size/4, size/4] uint8: pixels of each block of 4×4 that are the thing's, 0 to 16
+    boxes: np.ndarray  # [things, 4] float32: centre and size in [0, 1], of what can be seen
+    centres: np.ndarray  # [things] the token an object is centred in
+    heat: np.ndarray  # [things, tokens] float32: 1 there, less around it
+    classes: np.ndarray  # [size/4, size/4]: 0 nothing, else 1 + class
+    colours: np.ndarray  # [size/4, size/4]: 0 none, else 1 + colour
+    offsets: np.ndarray  # [size/4, size/4, 2] float32: from the pixel to the middle of its object
+    prompts: list[prompts.Prompt]  # targets and candidates are rows of masks here
+    pieces: list[list[int]]
+
+
+def boxes_of(ids: np.ndarray, numbers: list[int]) -> np.ndarray:
+    """[n, 4] centre and size in [0, 1]"""
+    size = ids.shape[0]
+    out = np.zeros((len(numbers), 4), np.float32)
+    for i, n in enumerate(numbers):
+        mask = ids == n
+        ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        x0, x1, y0, y1 = xs[0], xs[-1] + 1, ys[0], ys[-1] + 1
+        out[i] = (x0 + x1) / 2 / size, (y0 + y1) / 2 / size, (x1 - x0) / size, (y1 - y0) / size
+    return out
+
+
+def covered(masks: np.ndarray) -> np.ndarray:
+    """Pixels of every token that lie on each mask: [n, size/4, size/4] → [n, tokens, tokens], 0 to 256"""
+    return masks.reshape(-1, TOKENS, 4, TOKENS, 4).sum((2, 4), dtype=np.int32)
+
+
+def centre_token(cover: np.ndarray) -> int:
+    """The token nearest to the middle of what is seen, among those that hold a good part of it. cover [tokens, tokens]"""
+    ys, xs = np.nonzero(cover >= 0.5 * cover.max())
+    all_y, all_x = np.nonzero(cover)
+    weight = cover[all_y, all_x]
+    y, x = (all_y * weight).sum() / weight.sum(), (all_x * weight).sum() / weight.sum()
+    k = np.argmin((ys - y) ** 2 + (xs - x) ** 2)
+    return int(ys[k] * TOKENS + xs[k])
+
+
+GRID = np.stack(np.meshgrid(np.arange(TOKENS), np.arange(TOKENS), indexing="ij"), -1).reshape(-1, 2)
+
+
+def example(picture: scenes.Picture, asked: list[prompts.Prompt], pieces: Pieces, words: int) -> Example:
+    numbers = [t.number for t in picture.things]
+    row = {n: i for i, n in enumerate(numbers)}
+    masks = np.stack([(picture.ids == n).reshape(QUARTER, 4, QUARTER, 4).sum((1, 3), dtype=np.uint8) for n in numbers])
+    boxes = boxes_of(picture.ids, numbers)
+    cover = covered(masks)
+    centres = np.array([centre_token(c) for c in cover])
+    far = ((GRID[None] - GRID[centres][:, None]) ** 2).sum(-1)
+    wide = np.maximum(0.4, 0.12 * TOKENS * np.sqrt(boxes[:, 2] * boxes[:, 3]))
+    heat = np.exp(-far / (2 * wide[:, None] ** 2)) * (cover.reshape(len(numbers), -1) > 0)
+    coarse = picture.ids[2::4, 2::4]
+    classes, colours = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    middles = np.zeros((256, 2), np.float32)
+    for t, box in zip(picture.things, boxes):
+        classes[t.number] = 1 + CLASS_NAMES.index(t.name)
+        colours[t.number] = 1 + COLOUR_NAMES.index(t.colour) if t.colour else 0
+        middles[t.number] = box[:2]
+    at = (np.arange(QUARTER, dtype=np.float32) + 0.5) / QUARTER
+    offsets = middles[coarse] - np.stack(np.meshgrid(at, at), -1)
+    for p in asked:
+        p.targets, p.candidates = [row[n] for n in p.targets], [row[n] for n in p.candidates]
+    return Example(picture.rgb, picture.ids, masks, boxes, centres, heat.astype(np.float32), classes[coarse], colours[coarse], offsets, asked,
+                   [pieces(p.text, words) for p in asked])
+
+
+class Pictures(torch.utils.data.Dataset):
+    """Endless numbered examples of one split; the same number is the same example."""
+
+    def __init__(self, split: str, count: int, per: int, shape: Shape, seed: int = 0, unseen_wording=False, first: int = 0):
+        self.split, self.count, self.per, self.shape, self.seed = split, count, per, shape, seed
+        self.unseen_wording, self.first, self.pieces = unseen_wording, first, None
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index: int) -> Example:
+        self.pieces = self.pieces or Pieces()
+        number = self.first + index
+        picture = scenes.draw(self.split, number)
+        rng = np.random.Generator(np.random.SFC64([self.seed, number, 77]))
+        asker = prompts.Asker(picture, rng, self.split == "unseen", self.unseen_wording)
+        return example(picture, asker.make(self.per), self.pieces, self.shape.words)
+
+
+@dataclass
+class Batch:
+    """As many prompts for each picture; prompt p belongs to picture p // per. Objects are numbered over the whole batch."""
+
+    rgb: torch.Tensor  # [pictures, size, size, 3] in [0, 1]
+    pieces: torch.Tensor  # [prompts, longest]
+    lengths: torch.Tensor  # [prompts]
+    targets: list[torch.Tensor]  # for each prompt the objects it means
+    picture_of: torch.Tensor  # [objects]
+    masks: torch.Tensor  # [objects, size/4, size/4] in [0, 1]
+    boxes: torch.Tensor  # [objects, 4]
+    centres: torch.Tensor  # [objects]
+    heat: torch.Tensor  # [prompts, tokens]
+    cover: torch.Tensor  # [prompts, tokens]: how much of a token lies on what the prompt could mean, without its place or size
+    forced: torch.Tensor  # [prompts, tokens]
+    classes: torch.Tensor  # [pictures, size/4, size/4]
+    colours: torch.Tensor
+    offsets: torch.Tensor  # [pictures, size/4, size/4, 2]
+    examples: list[Example] | None = None
+
+    def to(self, device):
+        for name, value in vars(self).items():
+            if isinstance(value, torch.Tensor):
+                setattr(self, name, value.to(device, non_blocking=True))
+        self.targets = [t.to(device) for t in self.targets]
+        return self
+
+
+def collate(examples: list[Example]) -> Batch:
+    pieces = [p for e in examples for p in e.pieces]
+    longest = max(map(len, pieces))
+    padded = torch.zeros(len(pieces), longest, dtype=torch.long)
+    for row, p in zip(padded, pieces):
+        row[: len(p)] = torch.tensor(p)
+    first = np.cumsum([0] + [len(e.masks) for e in examples])
+    asked = [(start, e, p) for start, e in zip(first, examples) for p in e.prompts]
+    heat, cover, forced = (torch.zeros(len(asked), TOKENS**2) for _ in range(3))
+    for n, (_, e, p) in enumerate(asked):
+        if p.candidates:
+            heat[n] = torch.from_numpy(e.heat[p.candidates].max(0))
+            forced[n, e.centres[p.candidates]] = 1
+            cover[n] = torch.from_numpy(covered(e.masks[p.candidates].sum(0, dtype=np.int32)[None])[0].reshape(-1) / 256)
+    stack = lambda name: torch.from_numpy(np.stack([getattr(e, name) for e in examples]))
+    joined = lambda name: torch.from_numpy(np.concatenate([getattr(e, name) for e in examples]))
+    return Batch(stack("rgb").float() / 255, padded, torch.tensor([len(p) for p in pieces]),
+                 [torch.tensor([start + t for t in p.targets], dtype=torch.long) for start, _, p in asked],
+                 torch.from_numpy(np.repeat(np.arange(len(examples)), [len(e.masks) for e in examples])),
+                 joined("masks").float() / 16, joined("boxes"), joined("centres"), heat, cover.float(), forced,
+                 stack("classes"), stack("colours"), stack("offsets"))
+
+
+def collate_kept(examples: list[Example]) -> Batch:
+    """With the examples themselves, for measuring."""
+    batch = collate(examples)
+    batch.examples = examples
+    return batch

@@ -1,0 +1,131 @@
+"""Scores on pictures, pairs of colour and class, and wordings that training never saw.
+
+    python -m training.finder.evaluate --work DIR [--pictures 250]
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from . import prompts
+from .answers import PRESENT, answers
+from .batches import Pictures, collate_kept
+from .lexicon import UNSEEN_PAIRS
+from .model import Finder, Shape
+
+# name: split, wording held out
+SETS = {"seen pairs, new pictures": ("seen", False), "unseen pairs": ("unseen", False), "unseen wordings": ("seen", True)}
+FIRST = {"seen pairs, new pictures": 0, "unseen pairs": 0, "unseen wordings": 100_000}
+
+
+class Tally:
+    """Counts of one group of prompts."""
+
+    def __init__(self):
+        self.prompts = self.present = self.presence_right = self.count_right = self.hit = self.spurious = self.missed = 0
+        self.iou, self.union = [], []
+
+    def add(self, truth, mine, sure):
+        """truth [n, h, w] and mine [m, h, w] bool"""
+        self.prompts += 1
+        self.presence_right += (sure >= PRESENT) == (len(truth) > 0)
+        overlap = overlaps(truth, mine)
+        rows, cols = linear_sum_assignment(-overlap)
+        hits = int((overlap[rows, cols] >= 0.5).sum())
+        self.hit, self.spurious, self.missed = self.hit + hits, self.spurious + len(mine) - hits, self.missed + len(truth) - hits
+        if len(truth):
+            self.present += 1
+            self.count_right += len(truth) == len(mine)
+            best = np.zeros(len(truth))
+            best[rows] = overlap[rows, cols]
+            self.iou += best.tolist()
+            whole, said = truth.any(0), mine.any(0) if len(mine) else np.zeros_like(truth[0])
+            self.union.append((whole & said).sum() / (whole | said).sum())
+
+    def scores(self) -> dict:
+        part = lambda a, b: round(float(a) / b, 4) if b else None
+        return {"prompts": self.prompts, "presence_accuracy": part(self.presence_right, self.prompts),
+                "mask_iou": part(sum(self.iou), len(self.iou)), "union_iou": part(sum(self.union), len(self.union)),
+                "f1": part(2 * self.hit, 2 * self.hit + self.spurious + self.missed), "count_right": part(self.count_right, self.present)}
+
+
+def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of every mask of a with every mask of b: [n, m]"""
+    if not len(a) or not len(b):
+        return np.zeros((len(a), len(b)))
+    x, y = a.reshape(len(a), -1).astype(np.float32), b.reshape(len(b), -1).astype(np.float32)
+    both = x @ y.T
+    return both / (x.sum(1)[:, None] + y.sum(1)[None] - both)
+
+
+def counts(prompt: prompts.Prompt, name: str) -> bool:
+    """Of the pictures with unseen pairs, only the prompts that name one are that set's."""
+    return name != "unseen pairs" or (prompt.name, prompt.colour) in UNSEEN_PAIRS
+
+
+def measure(model: Finder, name: str, pictures: int, per: int = 8, dtype=torch.float32, watch=None) -> dict:
+    """Scores of one set: over all prompts, by kind and by language. watch(example, prompt, answer): sees each."""
+    split, wording = SETS[name]
+    device = next(model.parameters()).device
+    data = Pictures(split, pictures, per, model.shape, seed=1, unseen_wording=wording, first=FIRST[name])
+    groups: dict[str, Tally] = defaultdict(Tally)
+    loader = torch.utils.data.DataLoader(data, batch_size=4, collate_fn=collate_kept, num_workers=1)
+    model.eval()
+    for batch in loader:
+        batch.to(device)
+        with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            out = model(batch.rgb, batch.pieces, batch.lengths)
+        found = answers(out, per, model.shape.image)
+        for p, answer in enumerate(found):
+            e = batch.examples[p // per]
+            prompt = e.prompts[p % per]
+            if not counts(prompt, name):
+                continue
+            numbers = [t for t in prompt.targets]
+            things = np.unique(e.ids[e.ids > 0])
+            truth = np.stack([e.ids == things[t] for t in numbers]) if numbers else np.zeros((0, *e.ids.shape), bool)
+            mine = answer.masks.cpu().numpy()
+            for group in ("all", prompt.kind, prompt.language):
+                groups[group].add(truth, mine, answer.presence)
+            if watch:
+                watch(e, prompt, answer, truth)
+    order = ["all", "en", "zh", *prompts.KINDS]
+    return {g: groups[g].scores() for g in order if g in groups}
+
+
+def load(work: Path) -> Finder:
+    """The averaged weights of a run."""
+    kept = torch.load(work / "checkpoint.pt", map_location="cpu", weights_only=False)
+    model = Finder(Shape(**kept["shape"]))
+    model.load_state_dict(kept["average"])
+    return model.eval()
+
+
+def table(name: str, scores: dict) -> str:
+    lines = [f"{name:<26} prompts  presence  mask IoU  union IoU  F1@0.5  count"]
+    for group, s in scores.items():
+        cell = lambda v: "     –" if v is None else f"{v:6.3f}"
+        lines.append(f"  {group:<24} {s['prompts']:7d}   {cell(s['presence_accuracy'])}    {cell(s['mask_iou'])}     {cell(s['union_iou'])}  "
+                     f"{cell(s['f1'])} {cell(s['count_right'])}")
+    return "\n".join(lines)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--work", required=True, type=Path)
+    p.add_argument("--pictures", type=int, default=250, help="of each set")
+    a = p.parse_args()
+    model, result = load(a.work), {}
+    for name in SETS:
+        result[name] = measure(model, name, a.pictures)
+        print(table(name, result[name]), flush=True)
+    (a.work / "scores.json").write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Train the finder on pictures drawn as it goes.
+
+    python -m training.finder.train --work DIR [--pictures 240000] [--seed 1] [--device auto]
+
+Run it again with the same --work to go on after a kill. WORK/pictures, if there, overrides --pictures while it runs: the learning
+rate stays until the last quarter of them and falls to zero at their end.
+"""
+
+import argparse
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+
+from .batches import Pictures, collate
+from .evaluate import measure
+from .losses import Teacher, losses, weighted
+from .model import Finder, Shape, shape_dict
+
+
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--work", required=True, type=Path, help="checkpoint and log go here")
+    p.add_argument("--pictures", type=int, default=240_000)
+    p.add_argument("--batch", type=int, default=8, help="pictures a step")
+    p.add_argument("--per", type=int, default=8, help="prompts a picture")
+    p.add_argument("--rate", type=float, default=7e-4)
+    p.add_argument("--warm", type=int, default=300, help="steps of warming up")
+    p.add_argument("--force", type=float, default=0.7, help="share of prompts whose objects' own tokens are selected for them")
+    p.add_argument("--look", type=int, default=8000, help="pictures between two looks at the scores")
+    p.add_argument("--workers", type=int, default=1, help="processes that draw")
+    p.add_argument("--threads", type=int, default=0, help="0: PyTorch's choice")
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    p.add_argument("--stop-after", type=int, default=0, help="end after so many steps (for tests)")
+    p.add_argument("--small", action="store_true", help="a model of a few thousand weights (for tests)")
+    return p.parse_args()
+
+
+SMALL = Shape(fine=8, middle=16, width=24, heads=2, picture_layers=1, picture_ffn=32, piece=8, text_layers=1, text_ffn=32, decoder_layers=2,
+              decoder_ffn=32, pixel=8)
+
+
+MUON = 4.0  # how much longer its steps are than AdamW's where both are said to have the same root mean square
+
+
+def fastest_dtype(device: torch.device) -> torch.dtype:
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() else torch.float32
+
+
+def optimizers(model: Finder, teacher: Teacher, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024; steps as long as AdamW's, Liu et al. 2025) for the matrices between features, AdamW for the rest."""
+    inner, decayed, rest = [], [], []
+    for name, p in (*model.named_parameters(), *teacher.named_parameters()):
+        matrix = p.dim() == 2 and min(p.shape) > 4 and not any(part in name for part in ("position", "pieces", "read"))
+        (inner if matrix else decayed if p.dim() > 1 else rest).append(p)
+    return [torch.optim.Muon([{"params": inner, "lift": MUON}], lr=rate * MUON, weight_decay=0.02 / MUON, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW([{"params": decayed, "weight_decay": 0.02}, {"params": rest, "weight_decay": 0.0}], lr=rate, betas=(0.9, 0.98),
+                              fused=True)]
+
+
+class Run:
+    def __init__(self, a):
+        self.a = a
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if a.device == "auto" else a.device)
+        if a.threads:
+            torch.set_num_threads(a.threads)
+        torch.manual_seed(a.seed)
+        self.dtype = fastest_dtype(self.device)
+        self.model = Finder(SMALL if a.small else Shape()).to(self.device)
+        self.teacher = Teacher(self.model.shape).to(self.device)
+        self.parameters = [*self.model.parameters(), *self.teacher.parameters()]
+        self.average = {n: p.detach().clone() for n, p in self.model.named_parameters()}
+        self.optimizers = optimizers(self.model, self.teacher, a.rate)
+        self.step = self.seen = 0
+        self.seconds, self.history, self.noted = 0.0, [], {}
+        self.checkpoint = a.work / "checkpoint.pt"
+        self.ended = False
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda *_: setattr(self, "ended", True))
+        if self.checkpoint.exists():
+            self.load()
+
+    def load(self):
+        kept = torch.load(self.checkpoint, map_location=self.device, weights_only=False)
+        self.model.load_state_dict(kept["model"])
+        self.teacher.load_state_dict(kept["teacher"])
+        for optimizer, state in zip(self.optimizers, kept["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self.average = kept["average"]
+        self.step, self.seen, self.seconds, self.history = kept["at"]
+        self.say(f"resumed at step {self.step}, {self.seen} pictures, {self.seconds / 60:.1f} minutes")
+
+    def save(self):
+        """Whole or not at all."""
+        new = self.checkpoint.with_suffix(".new")
+        torch.save({"model": self.model.state_dict(), "teacher": self.teacher.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
+                    "average": self.average, "shape": shape_dict(self.model.shape), "at": (self.step, self.seen, self.seconds, self.history),
+                    "arguments": {k: str(v) for k, v in vars(self.a).items()}}, new)
+        os.replace(new, self.checkpoint)
+
+    def say(self, text: str):
+        line = time.strftime("%H:%M:%S ") + text
+        print(line, flush=True)
+        with open(self.a.work / "log.txt", "a", encoding="utf-8") as log:
+            log.write(line + "\n")
+
+    def pictures(self) -> int:
+        told = self.a.work / "pictures"
+        return int(told.read_text()) if told.exists() else self.a.pictures
+
+    def rate(self) -> float:
+        """Warm-up, level, and over the last quarter down to nothing."""
+        left = max(0.0, 1 - self.seen / self.pictures())
+        return self.a.rate * min(1.0, (self.step + 1) / self.a.warm) * min(1.0, max(left, 0.002) / 0.25)
+
+    def update(self, batch):
+        batch.to(self.device)
+        coin = torch.Generator().manual_seed(self.a.seed * 1_000_003 + self.step)
+        forced = batch.forced * (torch.rand(len(batch.targets), 1, generator=coin) < self.a.force).to(self.device)
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            parts = losses(self.model(batch.rgb, batch.pieces, batch.lengths, forced), batch, self.teacher)
+            loss = weighted(parts)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.rate() * group.get("lift", 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        keep = min(0.998, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.values()), list(self.model.parameters()), 1 - keep)
+        self.step += 1
+        self.seen += self.a.batch
+        for name, value in (("loss", loss), *parts.items()):
+            total = self.noted.setdefault(name, [0.0, 0])
+            total[0] += value.item()
+            total[1] += 1
+
+    def train(self):
+        """Until the pictures are done: whether they are."""
+        start = self.seen
+        data = Pictures("train", max(0, self.pictures() - start), self.a.per, self.model.shape, self.a.seed, first=start)
+        loader = torch.utils.data.DataLoader(data, batch_size=self.a.batch, collate_fn=collate, num_workers=self.a.workers, drop_last=True,
+                                             prefetch_factor=4 if self.a.workers else None, worker_init_fn=quiet)
+        saved = before = time.time()
+        for batch in loader:
+            self.model.train()
+            self.update(batch)
+            now = time.time()
+            self.seconds += min(now - before, 30.0)  # time in which the process was stopped does not count
+            before = now
+            if self.step % 20 == 0:
+                self.report()
+            if self.seen // self.a.look > (self.seen - self.a.batch) // self.a.look:
+                self.look()
+                before = time.time()
+            if now - saved > 180 or self.ended:
+                self.save()
+                saved = now
+            if self.ended:
+                raise SystemExit(f"saved at step {self.step}; run again to go on")
+            if self.step == self.a.stop_after or self.seen >= self.pictures():
+                break
+        self.save()
+        return self.seen >= self.pictures()
+
+    def report(self):
+        parts = "  ".join(f"{k} {v / c:.3f}" for k, (v, c) in self.noted.items())
+        self.say(f"step {self.step}  {self.seen}/{self.pictures()} pictures  {parts}  rate {self.rate():.1e}  "
+                 f"{self.seen / max(1.0, self.seconds):.2f} pictures/s")
+        self.noted = {}
+
+    def look(self):
+        """Scores of the averaged weights on a few held-out pictures."""
+        model = Finder(self.model.shape).to(self.device)
+        model.load_state_dict(self.average)
+        start = time.time()
+        scores = measure(model, "seen pairs, new pictures", 24, self.a.per, self.dtype)
+        result = {"pictures": self.seen, "minutes": round(self.seconds / 60, 1), **scores["all"],
+                  "by_kind": {k: [v["presence_accuracy"], v["f1"]] for k, v in scores.items() if k != "all"}}
+        self.history.append(result)
+        self.say(f"== {json.dumps(result)} ({time.time() - start:.0f} s)")
+
+
+def quiet(_worker):
+    """A worker is told to stop by the loop, never by the terminal."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+
+
+def main():
+    a = arguments()
+    a.work.mkdir(parents=True, exist_ok=True)
+    run = Run(a)
+    run.say(f"{sum(p.numel() for p in run.model.parameters()) / 1e6:.2f} M parameters, {run.dtype} on {run.device}, {run.pictures()} pictures")
+    if run.train():
+        run.say(f"done: {run.step} steps, {run.seen} pictures, {run.seconds / 60:.1f} minutes; now python -m training.finder.evaluate --work {a.work}")
+
+
+if __name__ == "__main__":
+    main()
