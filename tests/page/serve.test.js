@@ -130,14 +130,18 @@ test("many at once are all answered, with the same numbers", async () => {
   assert.ok(answers.every((answer) => answer === alone));
 });
 
-test("an answer that takes too long is an error, its computation stops, and others go on", async () => {
+test("an answer that takes too long is an error, its computation stops, and others go on", async (t) => {
   const { child, address: hasty } = await serve("--timeout", "0.15");
+  t.after(() => child.kill("SIGKILL"));
   const ask = (path, text) => fetch(`${hasty}${path}?text=${encodeURIComponent(text)}`);
   await ask("look", ENGLISH); // the first touches the weights
-  const long = "the dog saw the cat and the bird and the horse and the cow ".repeat(8);
+  const long = "the dog saw the cat and the bird and the horse and the cow ".repeat(30);
   const begin = performance.now();
-  const slow = Array.from({ length: 8 }, () => ask("translate", long));
-  for (const response of await Promise.all(slow)) {
+  // on a fast machine the first may be in time, but not all of them
+  const slow = await Promise.all(Array.from({ length: 16 }, () => ask("translate", long)));
+  const late = slow.filter((response) => response.status !== 200);
+  assert.ok(late.length > 0);
+  for (const response of late) {
     assert.equal(response.status, 503);
     assert.match(
       (await response.json()).error,
@@ -145,7 +149,7 @@ test("an answer that takes too long is an error, its computation stops, and othe
     );
   }
   const took = performance.now() - begin;
-  console.log(`eight too long translations: ${took.toFixed(0)} ms`);
+  console.log(`${late.length} of 16 long translations were late: ${took.toFixed(0)} ms`);
   let response;
   for (let i = 0; i < 20 && response?.status !== 200; ++i) response = await ask("look", "It is.");
   assert.equal(response.status, 200);
