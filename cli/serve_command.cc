@@ -268,8 +268,7 @@ void add_serve_command(CLI::App& app) {
       ->type_name("FOLDER");
   command
       ->add_option("--timeout", options->timeout,
-                   "Seconds that one answer may take; then its computation stops and the reply is "
-                   "an error (503)")
+                   "Seconds for one answer; then it stops, with status 503")
       ->check(CLI::PositiveNumber)
       ->capture_default_str()
       ->type_name("SECONDS");

@@ -80,7 +80,8 @@ class MarianMaker {
 };
 
 Marian Marian::load(const std::filesystem::path& folder) {
-  return MarianMaker::make(MarianConfig::load(folder), Loader(folder));
+  const MarianConfig config = MarianConfig::load(folder);  // whose absence is told first
+  return MarianMaker::make(config, Loader(folder));
 }
 
 Marian Marian::untrained(const MarianConfig& config, std::uint64_t seed, std::int64_t blank) {
