@@ -196,7 +196,7 @@ Datum qkv_merge_add(PG_FUNCTION_ARGS) {
   Rows* rows = next_row(fcinfo, false, &place);
   SeamError error;
   if (!PG_ARGISNULL(1)) {
-    const bytea* state = PG_GETARG_BYTEA_PP(1);
+    bytea* state = PG_GETARG_BYTEA_PP(1);
     if (!sum_add_state(rows->sum, rows->row, VARDATA_ANY(state), VARSIZE_ANY_EXHDR(state), &error))
       fail_seam(&place, &error);
   }
@@ -231,7 +231,7 @@ Datum qkv_combine(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(qkv_deserialize);
 Datum qkv_deserialize(PG_FUNCTION_ARGS) {
   Place place = {.fcinfo = fcinfo, .function = "qkv"};
-  const bytea* state = PG_GETARG_BYTEA_PP(0);
+  bytea* state = PG_GETARG_BYTEA_PP(0);
   Rows* rows;
   SeamError error;
   lasting(fcinfo);

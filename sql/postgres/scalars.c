@@ -16,7 +16,7 @@ static Vector the_vector(FunctionCallInfo fcinfo, const Place* place) {
 PG_FUNCTION_INFO_V1(qkv_vector_of_json);
 Datum qkv_vector_of_json(PG_FUNCTION_ARGS) {
   const Place place = {fcinfo, "vector", 0, NULL};
-  const text* json = PG_GETARG_TEXT_PP(0);
+  text* json = PG_GETARG_TEXT_PP(0);
   Answer vector = {.prefix = ARRAY_PREFIX};
   SeamError error;
   if (!vector_of_json(VARDATA_ANY(json), VARSIZE_ANY_EXHDR(json), &vector, &error))
@@ -71,7 +71,7 @@ Datum qkv_vector_to_json(PG_FUNCTION_ARGS) {
 PG_FUNCTION_INFO_V1(qkv_attention_final);
 Datum qkv_attention_final(PG_FUNCTION_ARGS) {
   const Place place = {fcinfo, "attention_final", 0, NULL};
-  const bytea* state = PG_GETARG_BYTEA_PP(0);
+  bytea* state = PG_GETARG_BYTEA_PP(0);
   Answer vector = {.prefix = ARRAY_PREFIX};
   SeamError error;
   if (!mean_of_state(VARDATA_ANY(state), VARSIZE_ANY_EXHDR(state), &vector, &error))
