@@ -93,8 +93,8 @@ def test_nothing_of_the_tree_is_missing(prefix):
     assert {file.name for file in (prefix / "include/qkv").glob("*.h")} == headers
     assert list(prefix.rglob("libqkv.*")) and list(prefix.rglob("qkvConfig.cmake"))
     for config in (ROOT / "models").glob("*/config.json"):
-        for file in config.parent.iterdir():
-            assert (prefix / "share/qkv/models" / config.parent.name / file.name).is_file(), file
+        for file in config.parent.rglob("*"):
+            assert (prefix / "share/qkv/models" / file.relative_to(ROOT / "models")).exists(), file
 
 
 @pytest.mark.skipif(not HAS_CLI, reason="cli/ is empty")
