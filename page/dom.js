@@ -54,3 +54,17 @@ export function context(canvas, width, height) {
 export function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
+
+/** Up and down arrows go from button to button of a list; up from the first, `leave` is called.
+ * @param {HTMLElement} list @param {() => void} leave */
+export function arrowsMove(list, leave) {
+  list.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const buttons = /** @type {HTMLElement[]} */ ([...list.querySelectorAll("button")]);
+    const next = buttons.indexOf(/** @type {HTMLElement} */ (document.activeElement)) + step;
+    if (next < 0) leave();
+    else buttons[Math.min(next, buttons.length - 1)].focus();
+  });
+}

@@ -1,6 +1,6 @@
 // The opening view: the sentence whose words ask, and what the picked word read.
 import { pieceWeights, reading, rowOf, strongestPair } from "qkv/data.js";
-import { el } from "qkv/dom.js";
+import { arrowsMove, el } from "qkv/dom.js";
 import { softmaxRow, weighted_sum_values } from "qkv/math.js";
 import { strip } from "qkv/strips.js";
 import { percent, roleName, wholePercent } from "qkv/text.js";
@@ -214,15 +214,7 @@ export function questionView(first, change) {
         el("span", { class: "percent" }, percent(remainder)),
       ),
     );
-    ranking.addEventListener("keydown", (event) => {
-      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-      if (!step) return;
-      event.preventDefault();
-      const list = /** @type {HTMLElement[]} */ ([...ranking.querySelectorAll("button")]);
-      const next = list.indexOf(/** @type {HTMLElement} */ (document.activeElement)) + step;
-      if (next < 0) /** @type {HTMLElement} */ (asking.querySelector(".asks")).focus();
-      else list[Math.min(next, list.length - 1)].focus();
-    });
+    arrowsMove(ranking, () => /** @type {HTMLElement} */ (asking.querySelector(".asks")).focus());
     const first = found[0] ?? specials[0];
     const name = run.key.words[first.index].text;
     const [layer, head] = state.at;

@@ -1,5 +1,5 @@
 // The page of qkv.watch: what a model of any kind read, at any length. Only what is in sight is drawn.
-import { el } from "qkv/dom.js";
+import { arrowsMove, el } from "qkv/dom.js";
 import { mapPicture, mapView } from "qkv/watch_map.js";
 import { chosenLanguage, frame, languageButton, letters } from "qkv/frame.js";
 import { largestOf, strip } from "qkv/strips.js";
@@ -76,15 +76,7 @@ function questionView(first, change) {
     );
   }
 
-  ranking.addEventListener("keydown", (event) => {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (!step) return;
-    event.preventDefault();
-    const list = /** @type {HTMLElement[]} */ ([...ranking.querySelectorAll("button")]);
-    const next = list.indexOf(/** @type {HTMLElement} */ (document.activeElement)) + step;
-    if (next < 0) asking?.node.focus();
-    else list[Math.min(next, list.length - 1)].focus();
-  });
+  arrowsMove(ranking, () => asking?.node.focus());
 
   /** @param {WatchState} state @param {import("qkv/watch_data.js").Reading | null} found */
   function drawAnswer(state, found) {

@@ -6,8 +6,6 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
-#include "tests/kernels/random.h"
-
 namespace qkv::models::testing {
 namespace {
 
@@ -89,6 +87,32 @@ std::string sentencepiece_bytes(const std::vector<std::string>& pieces) {
   return model + message(2, trainer) + message(3, normalizer);
 }
 
+void RandomCheckpoint::add(const std::string& name, const std::vector<std::int64_t>& shape) {
+  std::int64_t count = 1;
+  for (const std::int64_t length : shape) count *= length;
+  const std::size_t begin = data_.size();
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float value = random_.uniform(-bound_, bound_);
+    data_.append(reinterpret_cast<const char*>(&value), sizeof value);
+  }
+  const json entry = {{"dtype", "F32"}, {"shape", shape}, {"data_offsets", {begin, data_.size()}}};
+  entries_ += (entries_.empty() ? "" : ",") + json(name).dump() + ":" + entry.dump();
+}
+
+void RandomCheckpoint::affine(const std::string& name, std::int64_t out, std::int64_t in) {
+  add(name + ".weight", {out, in});
+  add(name + ".bias", {out});
+}
+
+void RandomCheckpoint::norm(const std::string& name, std::int64_t width) {
+  add(name + ".weight", {width});
+  add(name + ".bias", {width});
+}
+
+void RandomCheckpoint::write(const Folder& folder) const {
+  folder.write("model.safetensors", safetensors_bytes("{" + entries_ + "}", data_));
+}
+
 void write_marian(const Folder& folder) {
   const std::vector<std::string> pieces = {"▁",  "▁the", "▁cat", "cat", "s",  "▁sat",
                                            "猫", "坐",   "在",   "。",  "我", "▁我"};
@@ -122,41 +146,21 @@ void write_marian(const Folder& folder) {
                                               {"forced_eos_token_id", 0}}
                                              .dump());
 
-  tests::Random random(1);
-  json header;
-  std::string data;
-  const auto add = [&](const std::string& name, const std::vector<std::int64_t>& shape) {
-    std::int64_t count = 1;
-    for (const std::int64_t length : shape) count *= length;
-    const std::size_t begin = data.size();
-    for (std::int64_t i = 0; i < count; ++i) {
-      const float value = random.uniform(-0.5f, 0.5f);
-      data.append(reinterpret_cast<const char*>(&value), sizeof value);
-    }
-    header[name] = {{"dtype", "F32"}, {"shape", shape}, {"data_offsets", {begin, data.size()}}};
-  };
-  const auto affine = [&](const std::string& name, std::int64_t out, std::int64_t in) {
-    add(name + ".weight", {out, in});
-    add(name + ".bias", {out});
-  };
-  const auto norm = [&](const std::string& name) {
-    add(name + ".weight", {8});
-    add(name + ".bias", {8});
-  };
-  add("model.shared.weight", {size, 8});
+  RandomCheckpoint tensors(0.5f);
+  tensors.add("model.shared.weight", {size, 8});
   for (const std::string side : {"encoder", "decoder"}) {
     const std::string layer = "model." + side + ".layers.0.";
     for (const std::string attention : {"self_attn", "encoder_attn"}) {
       if (side == "encoder" && attention == "encoder_attn") continue;
       for (const char* projection : {"q_proj", "k_proj", "v_proj", "out_proj"})
-        affine(layer + attention + "." + projection, 8, 8);
-      norm(layer + attention + "_layer_norm");
+        tensors.affine(layer + attention + "." + projection, 8, 8);
+      tensors.norm(layer + attention + "_layer_norm", 8);
     }
-    affine(layer + "fc1", 12, 8);
-    affine(layer + "fc2", 8, 12);
-    norm(layer + "final_layer_norm");
+    tensors.affine(layer + "fc1", 12, 8);
+    tensors.affine(layer + "fc2", 8, 12);
+    tensors.norm(layer + "final_layer_norm", 8);
   }
-  folder.write("model.safetensors", safetensors_bytes(header.dump(), data));
+  tensors.write(folder);
 }
 
 }  // namespace qkv::models::testing

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/kernels/random.h"
+
 namespace qkv::models::testing {
 
 // A folder of its own for a test, removed at its end.
@@ -29,6 +31,24 @@ class Folder {
 std::string safetensors_bytes(const std::string& header, const std::string& data);
 std::string safetensors_bytes(std::uint64_t length, const std::string& header,
                               const std::string& data);
+
+// A checkpoint of random numbers within ±bound, under the names that transformers gives.
+class RandomCheckpoint {
+ public:
+  explicit RandomCheckpoint(float bound) : bound_(bound) {}
+  void add(const std::string& name, const std::vector<std::int64_t>& shape);
+  // NAME.weight [out, in] and NAME.bias [out].
+  void affine(const std::string& name, std::int64_t out, std::int64_t in);
+  // NAME.weight and NAME.bias, both [width].
+  void norm(const std::string& name, std::int64_t width);
+  // Into model.safetensors.
+  void write(const Folder& folder) const;
+
+ private:
+  tests::Random random_{1};
+  float bound_;
+  std::string entries_, data_;
+};
 
 // A SentencePiece unigram model: <unk> and </s>, all 256 bytes, then these pieces, likelier the longer they are.
 std::string sentencepiece_bytes(const std::vector<std::string>& pieces);

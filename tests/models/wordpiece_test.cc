@@ -8,7 +8,6 @@
 #include <nlohmann/json.hpp>
 
 #include "models/sentence_encoder.h"
-#include "tests/kernels/random.h"
 #include "tests/models/files.h"
 
 namespace qkv::models {
@@ -38,40 +37,20 @@ void write_bert(const Folder& folder) {
                                    {"vocab_size", 14},
                                    {"max_position_embeddings", 16}}
                                   .dump());
-  tests::Random random(1);
-  json header;
-  std::string data;
-  const auto add = [&](const std::string& name, const std::vector<std::int64_t>& shape) {
-    std::int64_t count = 1;
-    for (const std::int64_t length : shape) count *= length;
-    const std::size_t begin = data.size();
-    for (std::int64_t i = 0; i < count; ++i) {
-      const float value = random.uniform(-1, 1);
-      data.append(reinterpret_cast<const char*>(&value), sizeof value);
-    }
-    header[name] = {{"dtype", "F32"}, {"shape", shape}, {"data_offsets", {begin, data.size()}}};
-  };
-  const auto affine = [&](const std::string& name, std::int64_t out, std::int64_t in) {
-    add(name + ".weight", {out, in});
-    add(name + ".bias", {out});
-  };
-  const auto norm = [&](const std::string& name) {
-    add(name + ".weight", {8});
-    add(name + ".bias", {8});
-  };
-  add("embeddings.word_embeddings.weight", {14, 8});
-  add("embeddings.position_embeddings.weight", {16, 8});
-  add("embeddings.token_type_embeddings.weight", {2, 8});
-  norm("embeddings.LayerNorm");
+  testing::RandomCheckpoint tensors(1);
+  tensors.add("embeddings.word_embeddings.weight", {14, 8});
+  tensors.add("embeddings.position_embeddings.weight", {16, 8});
+  tensors.add("embeddings.token_type_embeddings.weight", {2, 8});
+  tensors.norm("embeddings.LayerNorm", 8);
   const std::string layer = "encoder.layer.0.";
   for (const char* name : {"attention.self.query", "attention.self.key", "attention.self.value",
                            "attention.output.dense"})
-    affine(layer + name, 8, 8);
-  norm(layer + "attention.output.LayerNorm");
-  affine(layer + "intermediate.dense", 12, 8);
-  affine(layer + "output.dense", 8, 12);
-  norm(layer + "output.LayerNorm");
-  folder.write("model.safetensors", testing::safetensors_bytes(header.dump(), data));
+    tensors.affine(layer + name, 8, 8);
+  tensors.norm(layer + "attention.output.LayerNorm", 8);
+  tensors.affine(layer + "intermediate.dense", 12, 8);
+  tensors.affine(layer + "output.dense", 8, 12);
+  tensors.norm(layer + "output.LayerNorm", 8);
+  tensors.write(folder);
 }
 
 TEST(WordPiece, CutsGreedily) {

@@ -8,12 +8,13 @@ rate stays until the last quarter of them and falls to zero at their end.
 
 import argparse
 import json
-import os
 import signal
 import time
 from pathlib import Path
 
 import torch
+
+from training.running import fastest_dtype, save_whole, when_stopped
 
 from .batches import Pictures, collate
 from .evaluate import measure
@@ -47,12 +48,6 @@ SMALL = Shape(fine=8, middle=16, width=24, heads=2, picture_layers=1, picture_ff
 MUON = 4.0  # how much longer its steps are than AdamW's where both are said to have the same root mean square
 
 
-def fastest_dtype(device: torch.device) -> torch.dtype:
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() else torch.float32
-
-
 def optimizers(model: Finder, teacher: Teacher, rate: float) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al. 2024; steps as long as AdamW's, Liu et al. 2025) for the matrices between features, AdamW for the rest."""
     inner, decayed, rest = [], [], []
@@ -81,8 +76,7 @@ class Run:
         self.seconds, self.history, self.noted = 0.0, [], {}
         self.checkpoint = a.work / "checkpoint.pt"
         self.ended = False
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, lambda *_: setattr(self, "ended", True))
+        when_stopped(lambda: setattr(self, "ended", True))
         if self.checkpoint.exists():
             self.load()
 
@@ -97,12 +91,9 @@ class Run:
         self.say(f"resumed at step {self.step}, {self.seen} pictures, {self.seconds / 60:.1f} minutes")
 
     def save(self):
-        """Whole or not at all."""
-        new = self.checkpoint.with_suffix(".new")
-        torch.save({"model": self.model.state_dict(), "teacher": self.teacher.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
+        save_whole({"model": self.model.state_dict(), "teacher": self.teacher.state_dict(), "optimizers": [o.state_dict() for o in self.optimizers],
                     "average": self.average, "shape": shape_dict(self.model.shape), "at": (self.step, self.seen, self.seconds, self.history),
-                    "arguments": {k: str(v) for k, v in vars(self.a).items()}}, new)
-        os.replace(new, self.checkpoint)
+                    "arguments": {k: str(v) for k, v in vars(self.a).items()}}, self.checkpoint)
 
     def say(self, text: str):
         line = time.strftime("%H:%M:%S ") + text

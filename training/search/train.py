@@ -9,7 +9,6 @@ steps are kept there. WORK/minutes, if there, overrides --minutes while it runs.
 import argparse
 import json
 import os
-import signal
 import time
 from pathlib import Path
 
@@ -18,7 +17,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin made a 
 import numpy as np
 import torch
 
-from training.translate.train import fastest_dtype
+from training.running import fastest_dtype, save_whole, when_stopped
 
 from . import data, evaluate, losses, start, teacher, vocabulary
 
@@ -78,8 +77,7 @@ class Run:
         self.seconds, self.history, self.seen = 0.0, [], {}
         self.checkpoint = a.work / "checkpoint.pt"
         self.ended = False
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, lambda *_: setattr(self, "ended", True))
+        when_stopped(lambda: setattr(self, "ended", True))
         if self.checkpoint.exists():
             self.load()
         else:
@@ -131,11 +129,8 @@ class Run:
         self.say(f"resumed at epoch {self.epoch}, step {self.step}, {self.seconds / 60:.1f} minutes")
 
     def save(self):
-        """Whole or not at all."""
-        new = self.checkpoint.with_suffix(".new")
-        torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "average": self.average,
-                    "at": (self.step, self.epoch, self.done, self.seconds, self.history)}, new)
-        os.replace(new, self.checkpoint)
+        save_whole({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "average": self.average,
+                    "at": (self.step, self.epoch, self.done, self.seconds, self.history)}, self.checkpoint)
 
     def minutes(self) -> float:
         told = self.a.work / "minutes"

@@ -7,13 +7,13 @@ Run it again with the same --work to go on after a kill. WORK/minutes, if there,
 
 import argparse
 import json
-import os
-import signal
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from training.running import fastest_dtype, save_whole, when_stopped
 
 from . import corpus, prepare
 from .batches import Encoder, bucket, label_rows, padded
@@ -46,14 +46,6 @@ def arguments():
     return p.parse_args()
 
 
-def fastest_dtype(device: torch.device) -> torch.dtype:
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    fast = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)() or getattr(
-        torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return torch.bfloat16 if fast else torch.float32
-
-
 class Run:
     def __init__(self, a):
         self.a = a
@@ -73,8 +65,7 @@ class Run:
         self.seconds, self.history = 0.0, []
         self.checkpoint = a.work / "checkpoint.pt"
         self.ended = False
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, lambda *_: setattr(self, "ended", True))
+        when_stopped(lambda: setattr(self, "ended", True))
         if self.checkpoint.exists():
             self.load()
 
@@ -87,12 +78,9 @@ class Run:
         self.say(f"resumed at epoch {self.epoch}, step {self.step}, {self.seconds / 60:.1f} minutes")
 
     def save(self):
-        """Whole or not at all."""
-        new = self.checkpoint.with_suffix(".new")
-        torch.save({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "average": self.average,
+        save_whole({"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "average": self.average,
                     "shape": shape_dict(self.model.shape), "at": (self.step, self.epoch, self.done, self.seconds, self.history),
-                    "arguments": {k: str(v) for k, v in vars(self.a).items()}}, new)
-        os.replace(new, self.checkpoint)
+                    "arguments": {k: str(v) for k, v in vars(self.a).items()}}, self.checkpoint)
 
     def say(self, text: str):
         print(time.strftime("%H:%M:%S"), text, flush=True)
