@@ -102,12 +102,7 @@ void DecodeTrace::record_panel(const kernels::Kernels& kernel, const Panel& pane
   for (int lane = 0; lane < panel.count; ++lane) {
     const auto i = static_cast<std::size_t>(lane);
     const std::int64_t index = p_.row_index(panel.batch, panel.head, panel.first + lane);
-    const RowResult& row = results_[static_cast<std::size_t>(index)];
-    result.shift[i] = row.shift;
-    result.log2_sum[i] = row.log2_sum;
-    result.factor[i] = row.factor;
-    result.max[i] = row.max;
-    result.entropy[i] = row.entropy;
+    set_row(result, lane, results_[static_cast<std::size_t>(index)]);
     for (std::int64_t k = panel.begin[i]; k < panel.end[i]; ++k)
       strip.at(k, kernel.panel)[lane] = weights_of(index)[k];
     for (std::int64_t c = 0; c < chunks; ++c)

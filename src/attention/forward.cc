@@ -116,14 +116,11 @@ void finish(const Problem& p, const Panel& panel, int width, const PanelSums& su
     return;
   }
   const float sink = sink_of(p, panel.head);
-  for (std::size_t i = 0; i < static_cast<std::size_t>(width); ++i) {
-    const RowResult row = finish_row({sums.max[i], sums.sum[i], sums.spread[i]}, sink, with_log,
-                                     sums.traced, out_factor[i]);
-    r.shift[i] = row.shift;
-    r.log2_sum[i] = row.log2_sum;
-    r.factor[i] = row.factor;
-    r.max[i] = row.max;
-    r.entropy[i] = row.entropy;
+  for (int lane = 0; lane < width; ++lane) {
+    const auto i = static_cast<std::size_t>(lane);
+    set_row(r, lane,
+            finish_row({sums.max[i], sums.sum[i], sums.spread[i]}, sink, with_log, sums.traced,
+                       out_factor[i]));
   }
 }
 
@@ -262,6 +259,15 @@ void forward_rows(const RowBlock& block, const Panel* panels, const float* packe
 RowResult row_of(const PanelResult& result, int lane) {
   const auto i = static_cast<std::size_t>(lane);
   return {result.shift[i], result.log2_sum[i], result.factor[i], result.max[i], result.entropy[i]};
+}
+
+void set_row(PanelResult& result, int lane, const RowResult& row) {
+  const auto i = static_cast<std::size_t>(lane);
+  result.shift[i] = row.shift;
+  result.log2_sum[i] = row.log2_sum;
+  result.factor[i] = row.factor;
+  result.max[i] = row.max;
+  result.entropy[i] = row.entropy;
 }
 
 float sink_of(const Problem& p, std::int64_t head) {

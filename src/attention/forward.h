@@ -29,6 +29,7 @@ struct RowResult {
   float shift, log2_sum, factor, max, entropy;
 };
 RowResult row_of(const PanelResult& result, int lane);
+void set_row(PanelResult& result, int lane, const RowResult& row);
 
 // What a row's keys add up to, before the sink; spread is Σ weight·(score − max), of a trace.
 struct RowState {
