@@ -100,12 +100,16 @@ void run_find(const FindCommand& command) {
       model.finder.look(in_square(image, frame, config), command.threads);
 
   std::vector<Found> all;
-  std::string output;
+  std::vector<lens::FindReport> reports;
   for (const std::string& prompt : prompts) {
     all.push_back(find(model, seen, frame, prompt, command.threads));
-    const lens::FindReport report = report_of(all.back(), command, frame, config);
-    output +=
-        command.json ? lens::to_json(report) + "\n" : lens::to_terminal(report, standard_screen());
+    reports.push_back(report_of(all.back(), command, frame, config));
+  }
+  std::string output;
+  if (command.json) {
+    for (const lens::FindReport& report : reports) output += lens::to_json(report) + "\n";
+  } else {
+    output = lens::to_terminal(reports, standard_screen());
   }
   if (!command.out.empty()) write_overlay(command.out, std::move(image), all);
   write_output(output);
@@ -120,7 +124,6 @@ void add_find_command(CLI::App& app) {
   sub->add_option("PROMPT... PICTURE", command->words,
                   "What to find, in English or Chinese, once or more; then a PNG or JPEG file")
       ->required()
-      ->expected(2, 65)
       ->type_name("");
   sub->add_option(
          "-o,--out", command->out,
@@ -141,7 +144,11 @@ void add_find_command(CLI::App& app) {
       "Examples:\n"
       "  qkv find \"红色的车\" examples/pictures/street.png --out found.png\n"
       "  qkv find \"red car\" \"tree\" examples/pictures/street.png --json");
-  sub->callback([command] { run_find(*command); });
+  sub->callback([command] {
+    if (command->words.size() < 2)
+      throw CLI::ArgumentMismatch("expected PROMPT and PICTURE, got one of them");
+    run_find(*command);
+  });
 }
 
 }  // namespace qkv::cli
