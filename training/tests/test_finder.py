@@ -203,7 +203,7 @@ def test_a_small_model_learns_a_picture():
 
 def test_training_goes_on_where_it_was_stopped(tmp_path):
     run = lambda work, steps: subprocess.run(
-        [sys.executable, "-m", "training.finder.train", "--work", str(work), "--small", "--batch", "2", "--per", "2", "--threads", "1", "--workers", "0",
+        [sys.executable, "-m", "training.finder.train", "--work", str(work), "--small", "--batch", "2", "--per", "2", "--processes", str(processes),
          "--device", "cpu", "--stop-after", str(steps), "--look", "1000"], cwd=ROOT, check=True, capture_output=True, text=True)
     run(tmp_path / "once", 4)
     run(tmp_path / "twice", 2)
@@ -215,7 +215,7 @@ def test_training_goes_on_where_it_was_stopped(tmp_path):
 
 
 def test_scores_and_card_of_a_small_run(tmp_path):
-    for module, *more in (("train", "--small", "--batch", "2", "--per", "2", "--stop-after", "2", "--workers", "0"), ("evaluate", "--pictures", "2")):
+    for module, *more in (("train", "--small", "--batch", "2", "--per", "2", "--stop-after", "2", "--device", "cpu"), ("evaluate", "--pictures", "2")):
         subprocess.run([sys.executable, "-m", f"training.finder.{module}", "--work", str(tmp_path), *more], cwd=ROOT, check=True, capture_output=True)
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert set(scores) == {"seen pairs, new pictures", "unseen pairs", "unseen wordings"}
