@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
-from .batches import Batch
+from .batches import ASKED, Batch
 from .lexicon import CLASS_NAMES, COLOUR_NAMES
 from .model import Shape
 
@@ -86,15 +86,13 @@ class Teacher(nn.Module):
         self.cover_bias = nn.Parameter(torch.tensor(-2.0))
 
     def forward(self, out, batch: Batch):
-        part = (slice(None), slice(None, None, 2), slice(None, None, 2))  # a quarter of the pixels says enough
-        kind, colour, offset = self.read(out["pixels"][part]).float().split(self.parts, -1)
-        classes, colours, offsets = batch.classes[part], batch.colours[part], batch.offsets[part]
+        kind, colour, offset = self.read(out["pixels"][:, ::ASKED, ::ASKED]).float().split(self.parts, -1)
         tokens, meaning = self.cover_picture(out["tokens"]), self.cover_text(out["meaning"])
         cover = meaning.unflatten(0, (len(tokens), -1)) @ tokens.transpose(1, 2) / meaning.shape[-1] ** 0.5
-        on, coloured = classes > 0, colours > 0
-        return {"class": F.cross_entropy(kind.flatten(0, 2), classes.flatten()),
-                "colour": F.cross_entropy(colour[coloured], colours[coloured]) if coloured.any() else colour.sum() * 0,
-                "offset": F.l1_loss(offset[on], offsets[on]),
+        on, coloured = batch.classes > 0, batch.colours > 0
+        return {"class": F.cross_entropy(kind.flatten(0, 2), batch.classes.flatten()),
+                "colour": F.cross_entropy(colour[coloured], batch.colours[coloured]) if coloured.any() else colour.sum() * 0,
+                "offset": F.l1_loss(offset[on], batch.offsets[on]),
                 "cover": F.binary_cross_entropy_with_logits(cover.flatten(0, 1).float() + self.cover_bias, batch.cover)}
 
 
