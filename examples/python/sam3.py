@@ -7,7 +7,7 @@ The picture attends to itself, object queries attend to the words, object querie
 are random: what is read then means nothing, but that every attention ran on qkv and gave what eager attention gives.
 
 With real weights: facebook/sam3 is gated. Accept its licence on its page at Hugging Face, log in (`hf auth login`), and
-`hf download facebook/sam3 --local-dir DIR`, or give the name itself as DIR. It needs Pillow, and 6 GB of memory.
+`hf download facebook/sam3 --local-dir DIR`, or give the name itself as DIR. It has 840 million parameters, and needs Pillow.
 """
 import argparse
 
@@ -18,6 +18,7 @@ import transformers
 import qkv
 import qkv.huggingface
 
+SPREAD = 0.2  # of random weights: enough for heads that choose
 SHOWN = 3  # objects, and words and patches of each
 TOLERANCE = 1e-4  # of the largest number of an output
 OUTPUTS = ("pred_logits", "presence_logits", "pred_boxes", "pred_masks", "semantic_seg")
@@ -25,18 +26,18 @@ OUTPUTS = ("pred_logits", "presence_logits", "pred_boxes", "pred_masks", "semant
 
 def tiny(patches=8):
     """SAM 3's shape, small: a layer that sees windows, one that sees the whole picture, two layers of everything after."""
-    head = {"hidden_size": 32, "num_attention_heads": 2, "dropout": 0.0, "initializer_range": 0.3}
+    head = {"hidden_size": 32, "num_attention_heads": 2, "dropout": 0.0, "initializer_range": SPREAD}
     part = {**head, "intermediate_size": 64, "num_layers": 2}
     vision = {"model_type": "sam3_vit_model", "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
               "image_size": 14 * patches, "pretrain_image_size": 56, "patch_size": 14, "window_size": 4, "global_attn_indexes": [1],
-              "initializer_range": 0.3}
+              "initializer_range": SPREAD}
     text = {"model_type": "clip_text_model", "vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
             "num_attention_heads": 2, "max_position_embeddings": 32, "projection_dim": 32, "bos_token_id": 1, "eos_token_id": 2}
     return transformers.Sam3Config(
-        vision_config={"backbone_config": vision, "fpn_hidden_size": 32, "initializer_range": 0.3,
+        vision_config={"backbone_config": vision, "fpn_hidden_size": 32, "initializer_range": SPREAD,
                        "backbone_feature_sizes": [[patches * scale, patches * scale] for scale in (4, 2, 1)]},
         text_config=text, geometry_encoder_config={**part, "roi_size": 3}, detr_encoder_config=part,
-        detr_decoder_config={**part, "num_queries": 5}, mask_decoder_config={**head, "num_upsampling_stages": 2}, initializer_range=0.3)
+        detr_decoder_config={**part, "num_queries": 5}, mask_decoder_config={**head, "num_upsampling_stages": 2}, initializer_range=SPREAD)
 
 
 def tiny_inputs(prompt, size):
@@ -121,7 +122,7 @@ def main():
     if bool(arguments.model) != bool(arguments.picture):
         parser.error("expected --model and --picture together, or neither")
     if not hasattr(transformers, "Sam3Model"):
-        print(f"transformers {transformers.__version__} has no Sam3Model; expected 5.0 or later")
+        print(f"transformers {transformers.__version__} has no Sam3Model; expected a later one, such as 5.23")
         return 0
     transformers.logging.set_verbosity_error()  # it warns that the geometry encoder, a plain module, is not checked for qkv
     if arguments.model:

@@ -380,6 +380,11 @@ class Seen:
         queries, keys = ("input" if count == ids.shape[1] else f"{count} places" for count in (layer.queries, keys))
         return queries, keys
 
+    def named_streams(self) -> list[str]:
+        """Those of the layers' streams whose tokens are known."""
+        used = {stream for layer in self.layers for stream in self.streams_of(layer)}
+        return [stream for stream in {**self.ids, **self.texts} if stream in used]
+
     def to_json(self, batch: int = 0) -> dict[str, Any]:
         """Everything that was seen of one batch entry, as what json.dumps takes."""
         from .report import report
