@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Whole models on qkv beside PyTorch's sdpa and eager attention: tokens per second, attention's share, and what watching costs.
 
-usage: bench/python/models.py [--case NAME]... [--seconds N] [--turns N] [--json FILE]
+usage: bench/python/models.py [--case NAME]... [--seconds N] [--turns N] [--json FILE] [--processor-time]
 
 Random weights. The implementations take turns; a figure is the median of its turns. "attention" is the time inside the attention
-function, the same way around each implementation.
+function, the same way around each implementation. On a machine that has other work, one thread (OMP_NUM_THREADS=1) and
+--processor-time tell what each computes, and nothing of how the work is shared out.
 """
 import argparse
 import gc
@@ -32,16 +33,18 @@ CASES = {f"{shape} {dtype}": (shape, dtype) for dtype in TYPES
 
 
 class Clock:
-    """Time spent inside attention functions."""
+    """Time spent inside attention functions; `now` is the clock of everything measured here."""
+
+    now = staticmethod(time.perf_counter)
 
     def __init__(self):
         self.total = 0.0
 
     def around(self, function):
         def timed(*arguments, **keywords):
-            begin = time.perf_counter()
+            begin = self.now()
             result = function(*arguments, **keywords)
-            self.total += time.perf_counter() - begin
+            self.total += self.now() - begin
             return result
 
         return timed
@@ -144,9 +147,9 @@ def turns(model, step, seconds, least):
 
 
 def time_of(step):
-    begin = time.perf_counter()
+    begin = Clock.now()
     step()
-    return time.perf_counter() - begin
+    return Clock.now() - begin
 
 
 def main():
@@ -155,7 +158,10 @@ def main():
     parser.add_argument("--seconds", type=float, default=10, help="of turns for each case")
     parser.add_argument("--turns", type=int, default=3, help="at least so many (default 3)")
     parser.add_argument("--json", metavar="FILE", help="also write the figures there")
+    parser.add_argument("--processor-time", action="store_true", help="of all threads, instead of the time that passes")
     arguments = parser.parse_args()
+    if arguments.processor_time:
+        Clock.now = staticmethod(time.process_time)
     print(f"qkv {qkv.__version__} ({qkv.isa()}), PyTorch {torch.__version__}, transformers {transformers.__version__}, "
           f"{torch.get_num_threads()} threads\n")
     print("| case | tokens/s qkv | sdpa | eager | qkv is × sdpa | × eager | attention × sdpa | watching costs | output_attentions costs |")

@@ -120,6 +120,15 @@ def folder(model, tmp_path_factory):
     return made_here
 
 
+def test_an_implementation_for_one_part_is_heard_after_loading_only(folder):
+    """What docs/python.md says of transformers' class."""
+    one = {"detr_decoder_config": "qkv"}
+    model = transformers.Sam3Model.from_pretrained(folder, attn_implementation=one)
+    assert model.detr_decoder.config._attn_implementation == "sdpa"
+    model.set_attn_implementation(one)
+    assert (model.detr_decoder.config._attn_implementation, model.detr_encoder.config._attn_implementation) == ("qkv", "sdpa")
+
+
 def run(*arguments):
     done = subprocess.run([sys.executable, EXAMPLE, *map(str, arguments)], capture_output=True, text=True, timeout=300,
                           env={**os.environ, "TRANSFORMERS_VERBOSITY": "error"})
@@ -140,8 +149,7 @@ def test_weights_a_picture_and_a_prompt(folder, tmp_path):
     assert '"object":["is it there?"' in (tmp_path / "page.html").read_text()
 
 
-def test_a_picture_is_prepared_as_sam3processor_does(folder, tmp_path):
-    """Half of the levels and means are known by hand: 255 becomes 1, 0 becomes −1, a picture of one colour stays one."""
+def test_a_picture_is_levels_from_minus_one_to_one_whatever_its_size(folder, tmp_path):
     images = pytest.importorskip("PIL.Image", reason="reading a picture needs Pillow")
     images.new("RGB", (31, 17), (255, 0, 51)).save(tmp_path / "plain.png")
     inputs, words = SAM3["real_inputs"](folder, tmp_path / "plain.png", "red car", 28)
