@@ -26,7 +26,7 @@ transformers.logging.set_verbosity_error()
 BERT = {}
 LLAMA = {"vocab_size": 1000, "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 4, "num_attention_heads": 8,
          "num_key_value_heads": 2, "head_dim": 128, "max_position_embeddings": 40000}
-SAM3_VIT = {"model_type": "sam3_vit_model", "num_hidden_layers": 3, "global_attn_indexes": [2]}  # else the default: width 1024, windows of 24
+SAM3_VIT = {"model_type": "sam3_vit_model", "num_hidden_layers": 3, "global_attn_indexes": [2]}  # else width 1024, windows of 24
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CASES = {f"{shape} {dtype}": (shape, dtype) for dtype in TYPES
          for shape in ("BERT-base 128", "BERT-base 512", "Llama prefill 4096", "Llama decode over 8192", "SAM 3 48×48")}
@@ -95,8 +95,8 @@ def sam3_and_step(side, dtype):
     sizes = [[side * scale, side * scale] for scale in (4, 2, 1)]
     config = transformers.Sam3Config(
         vision_config={"backbone_config": {**SAM3_VIT, "image_size": 14 * side}, "backbone_feature_sizes": sizes},
-        text_config={"model_type": "clip_text_model", "hidden_size": 1024, "intermediate_size": 4096, "projection_dim": 512, "hidden_act": "gelu",
-                     "num_hidden_layers": 2, "num_attention_heads": 16, "max_position_embeddings": 32},
+        text_config={"model_type": "clip_text_model", "hidden_size": 1024, "intermediate_size": 4096, "projection_dim": 512,
+                     "hidden_act": "gelu", "num_hidden_layers": 2, "num_attention_heads": 16, "max_position_embeddings": 32},
         detr_encoder_config={"num_layers": 1}, detr_decoder_config={"num_layers": 1})
     model = transformers.Sam3Model(config).to(dtype).eval()
     pixels = torch.randn(1, 3, 14 * side, 14 * side, dtype=dtype)

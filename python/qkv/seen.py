@@ -459,7 +459,8 @@ class watch:
     tokenizer: turns ids into what people read, in pages.
 
     Memory: top·8 bytes and 20 more for each query of each head, 8 for each key, and what is kept; none of it queries × keys, but for
-    the block map's squares, and a mask or bias of that size where the model itself brings one, which is kept with its q and k. Raises ValueError naming the model's class if its attention cannot be seen.
+    the block map's squares, and a mask or bias of that size where the model itself brings one, which is kept with its q and k.
+    Raises ValueError naming the model's class if its attention cannot be seen.
     """
 
     def __init__(self, model: nn.Module, layers: Iterable[int] | None = None, *, top: int = 8, received: bool = True,
