@@ -10,7 +10,7 @@
 namespace qkv::kernels {
 namespace {
 
-constexpr int kTogether = 4;                  // rows
+constexpr int kTogether = 4;                 // rows
 constexpr int kParts = kDotChains / kLanes;  // vectors that hold the chains
 
 // dots[r] += Σ query[d] · rows[r·dim + d] over `count` dims, at most kDotChains·kDotLinks
@@ -86,9 +86,7 @@ void query_dot_codes_of(const std::int16_t* query, const std::int8_t* codes, int
 }
 
 constexpr DotKernels dot_table_of(const char* name) {
-  return {.name = name,
-          .query_dot_rows = query_dot_rows_of,
-          .query_dot_codes = query_dot_codes_of};
+  return {.name = name, .query_dot_rows = query_dot_rows_of, .query_dot_codes = query_dot_codes_of};
 }
 
 }  // namespace

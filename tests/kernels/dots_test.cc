@@ -18,7 +18,7 @@ class Dots : public EveryIsa {
 };
 QKV_FOR_EVERY_ISA(Dots);
 
-constexpr int kSizes[] = {1,  2,  7,  8,   15,  16,  17,  31,  32,   33,  63,
+constexpr int kSizes[] = {1,  2,  7,   8,   15,  16,  17,  31,   32,   33,   63,
                           64, 65, 100, 384, 511, 512, 513, 1000, 1537, 65536};
 
 // The bound that dots.h states, against the products added in long double.
