@@ -83,31 +83,48 @@ void IndexSearch::bound(std::size_t b, double score) {
       kWiden;
 }
 
+void IndexSearch::weigh(Part& part, std::size_t b) {
+  View& view = views_[b];
+  const bool some = view.read_mass > kNothing, rest = view.left > 0;
+  const double radius = ranking_ ? 1 : block(b).value_radius;
+  view.read_part = some ? std::exp(view.read_mass - shift_) : 0;
+  view.low_part = rest ? std::exp(view.low - shift_) : 0;
+  view.high_part = rest ? std::exp(view.high - shift_) : 0;
+  view.half = (view.high_part - view.low_part) / 2;
+  view.away = ranking_ ? 0 : block(b).mean_norm;
+  if (some) part.least += std::exp(view.read_mass - view.read_off - shift_);
+  part.least += view.low_part;
+  part.most += view.read_part + view.high_part;
+  part.rounding += (view.read_part + view.low_part) * std::expm1(view.read_off) * radius;
+  if (rest) part.spread += view.high_part * view.value_off;
+  if (rest || some) part.farthest = std::max(part.farthest, radius);
+}
+
 void IndexSearch::settle() {
   shift_ = kNothing;
   for (const View& view : views_) shift_ = std::max({shift_, view.low, view.read_mass});
   std::vector<Part> parts((views_.size() + at(kBlockRows) - 1) / at(kBlockRows));
   for_parts(parts, [&](Part& part, std::size_t first, std::size_t last) {
-    for (std::size_t b = first; b < last; ++b) {
-      View& view = views_[b];
-      const bool some = view.read_mass > kNothing, rest = view.left > 0;
-      view.read_part = some ? std::exp(view.read_mass - shift_) : 0;
-      view.low_part = rest ? std::exp(view.low - shift_) : 0;
-      view.high_part = rest ? std::exp(view.high - shift_) : 0;
-      if (some) part.least += std::exp(view.read_mass - view.read_off - shift_);
-      part.least += view.low_part;
-    }
+    for (std::size_t b = first; b < last; ++b) weigh(part, b);
   });
   least_ = total(parts, &Part::least);
+  hopeless_ = total(parts, &Part::rounding) > options_.max_error * total(parts, &Part::most);
+  double farthest = 0;
+  for (const Part& part : parts) farthest = std::max(farthest, part.farthest);
+  // Wherever means are, both bounds are at least these.
+  if (!ranking_ && reading_.rows_read < reading_.rows && farthest > options_.max_error &&
+      total(parts, &Part::spread) > options_.max_error * least_) {
+    reading_.err_bound = kInfinite;
+    return;
+  }
   represent(parts);
   const double norm = distance_of_answer();
   for_parts(parts, [&](Part& part, std::size_t first, std::size_t last) {
     measure_away(first, last, norm);
     for (std::size_t b = first; b < last; ++b) add_error(part, b);
   });
-  const double error = total(parts, &Part::error), most = total(parts, &Part::most);
-  hopeless_ = total(parts, &Part::rounding) > options_.max_error * most;
-  double bound = error / least_, farthest = 0;
+  const double error = total(parts, &Part::error);
+  double bound = error / least_;
   if (ranking_) {
     // Rows that were left out can only add to the denominator too.
     double read = 0;
@@ -208,8 +225,6 @@ void IndexSearch::add_error(Part& part, std::size_t b) const {
   if (block(b).rows() == 0) return;
   const double reach = (ranking_ ? 1 : block(b).value_radius) + view.away;
   part.farthest = std::max(part.farthest, reach);
-  part.most += view.read_part + view.high_part;
-  part.rounding += (view.read_part + view.low_part) * std::expm1(view.read_off) * reach;
   if (view.read_mass > kNothing) part.error += view.read_part * std::expm1(view.read_off) * reach;
   if (view.left == 0) return;
   part.unread += view.high_part;

@@ -108,7 +108,8 @@ class IndexSearch {
   struct Part {
     double least = 0, mass = 0, read_size = 0, represented_size = 0;  // sizes: Σ mass·‖value‖
     double error = 0, unread = 0, farthest = 0;
-    double rounding = 0, most = 0;  // what reading cannot take away, of the largest mass
+    double rounding = 0, most = 0;  // what reading cannot take away, over the largest mass
+    double spread = 0;              // Σ unread mass·κ: the error is no less, wherever means are
     std::vector<double> sum;        // Σ mass·mean
   };
 
@@ -126,7 +127,10 @@ class IndexSearch {
     return sum;
   }
 
-  // What is known so far as an answer and its error.
+  // The masses of a block, and as long as means are not looked at a guess of D.
+  void weigh(Part& part, std::size_t b);
+  // What is known so far as an answer and its error. Means are not read where the values of rows not read are off by too much in any case;
+  // err_bound is infinite then.
   void settle();
   // The answer: rows that were read, and blocks' means for those that were not.
   void represent(std::vector<Part>& parts);
