@@ -32,7 +32,7 @@ def texts(corpus: str, dictionary: str | None, count: int, seed: int) -> list[st
     while len(found) < count:
         seed += 3  # data.composed draws from three
         before = len(found)
-        drawn = data.composed(known.train["terms"], known.train["sentences"], heldout.books(), ROUND, seed)
+        drawn, _ = data.composed(known.train["terms"], known.train["sentences"], heldout.books(), set(), ROUND, seed)
         found.update((en, None) for pairs in drawn.values() for en, _ in pairs)
         if len(found) - before < ROUND[0] // 100:
             raise SystemExit(f"these files give {len(found)} different texts, {count} were asked for")
