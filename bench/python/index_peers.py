@@ -1,6 +1,6 @@
 """One query against every row, as others do it: NumPy's softmax average and faiss's flat scan, over the file of `memory_index --minilm`.
 
-usage: bench/python/index_peers.py vectors.f32 [--rows 1000000] [--threads 2] [--scale 50]     with numpy, faiss-cpu
+usage: python3 bench/python/index_peers.py vectors.f32 [--rows 1000000] [--threads 2] [--scale 50]     with numpy, faiss-cpu
 
 NumPy answers what qkv answers, Σ softmax(scale·q·k)·k in float32. faiss answers another question, the 10 rows with the largest products
 (IndexFlatIP), which is the least that any scan must do. Medians of 9 queries that were left out of the rows, one at a time.

@@ -1,6 +1,6 @@
 """A million keys for `memory_index --minilm`: MiniLM's vectors of sentences, dictionary terms, book titles and readers' questions.
 
-usage: bench/python/minilm_keys.py --corpus tatoeba-eng-cmn.tsv --work DIR --out vectors.f32 [--count 1000000]
+usage: python3 bench/python/minilm_keys.py --corpus tatoeba-eng-cmn.tsv --work DIR --out vectors.f32 [--count 1000000]
                                                 with a Python that has training/requirements.txt
 
 Texts are English and all different: those the bilingual encoder is trained on (training/search: sentences of Tatoeba, terms of CC-CEDICT,
