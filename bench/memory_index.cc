@@ -1,6 +1,8 @@
 // The index beside reading every row: rows read, error asked, certified and actual, time.
 //
-//   memory_index [--rows N] [--dim D] [--queries Q] [--threads T] [--minilm FILE] [--scale S …] [--only NAME]
+//   memory_index [--rows N] [--dim D] [--queries Q] [--threads T] [--turns N] [--minilm FILE] [--scale S …] [--only NAME]
+//
+// A time is the mean over queries of the best of a few turns.
 //
 // Clustered keys: 4,000 directions on the unit sphere, each row one of them and noise of a fifth of its length. Isotropic keys:
 // each number standard normal. MiniLM: FILE holds float32 rows of 384, the queries are its last rows, which are left out of the
@@ -11,6 +13,7 @@
 #include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -23,6 +26,17 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+template <class Call>
+double best_ms(int turns, const Call& call) {
+  double best = std::numeric_limits<double>::infinity();
+  for (int turn = 0; turn < turns; ++turn) {
+    const Clock::time_point start = Clock::now();
+    call();
+    best = std::min(best, ms_since(start));
+  }
+  return best;
 }
 
 struct Memory {
@@ -137,12 +151,12 @@ std::vector<double> exact(const Memory& memory, std::span<const float> query, do
 }
 
 void measure(const std::string& name, const Memory& memory, const std::vector<double>& scales,
-             int threads) {
+             int threads, int turns) {
   const std::int64_t dim = memory.dim, rows = memory.rows;
   const std::int64_t queries = static_cast<std::int64_t>(memory.queries.size()) / dim;
   std::vector<std::int64_t> ids(static_cast<std::size_t>(rows));
   for (std::int64_t i = 0; i < rows; ++i) ids[static_cast<std::size_t>(i)] = i;
-  auto start = Clock::now();
+  const auto start = Clock::now();
   double shown = 0;
   qkv::MemoryIndex::Options options;
   options.threads = threads;
@@ -168,11 +182,11 @@ void measure(const std::string& name, const Memory& memory, const std::vector<do
       qkv::AttentionOptions plain;
       plain.scale = static_cast<float>(scale);
       plain.threads = threads;
-      start = Clock::now();
-      qkv::attention({query.data(), {1, 1, 1, dim}}, {memory.keys.data(), {1, 1, rows, dim}},
-                     {memory.value_rows().data(), {1, 1, rows, dim}}, plain,
-                     {{out.data(), {1, 1, 1, dim}}, lse});
-      scan += ms_since(start);
+      scan += best_ms(turns, [&] {
+        qkv::attention({query.data(), {1, 1, 1, dim}}, {memory.keys.data(), {1, 1, rows, dim}},
+                       {memory.value_rows().data(), {1, 1, rows, dim}}, plain,
+                       {{out.data(), {1, 1, 1, dim}}, lse});
+      });
     }
     for (const double asked : {0.1, 0.01, 0.001}) {
       double read = 0, codes = 0, certified = 0, actual = 0, taken = 0;
@@ -185,9 +199,8 @@ void measure(const std::string& name, const Memory& memory, const std::vector<do
         question.scale = scale;
         question.max_error = asked;
         question.threads = threads;
-        start = Clock::now();
-        const qkv::IndexAnswer answer = index.attend(query, question);
-        taken += ms_since(start);
+        qkv::IndexAnswer answer;
+        taken += best_ms(turns, [&] { answer = index.attend(query, question); });
         double squares = 0;
         for (std::size_t d = 0; d < right[0].size(); ++d)
           squares += std::pow(double{answer.value[d]} - right[static_cast<std::size_t>(q)][d], 2);
@@ -215,13 +228,14 @@ void measure(const std::string& name, const Memory& memory, const std::vector<do
 int main(int argc, char** argv) {
   CLI::App app("The index over a large memory beside reading every row");
   std::int64_t rows = 100'000, dim = 384, queries = 10;
-  int threads = 0;
+  int threads = 0, turns = 3;
   std::string minilm, only;
   std::vector<double> scales{20, 50, 100};
   app.add_option("--rows", rows, "rows of each memory")->capture_default_str();
   app.add_option("--dim", dim, "numbers in a key")->capture_default_str();
   app.add_option("--queries", queries, "questions")->capture_default_str();
   app.add_option("--threads", threads, "0: one for each core")->capture_default_str();
+  app.add_option("--turns", turns, "times that each is measured")->capture_default_str();
   app.add_option("--minilm", minilm, "file of float32 vectors, 384 each");
   app.add_option("--only", only, "one of MiniLM, clustered, isotropic; all unless given");
   app.add_option("--scale", scales, "of unit keys; isotropic ones have 1/√dim")
@@ -234,12 +248,12 @@ int main(int argc, char** argv) {
   try {
     const auto wanted = [&](const char* name) { return only.empty() || only == name; };
     if (!minilm.empty() && wanted("MiniLM"))
-      measure("MiniLM", stored(minilm, 384, queries, rows), scales, threads);
+      measure("MiniLM", stored(minilm, 384, queries, rows), scales, threads, turns);
     if (wanted("clustered"))
-      measure("clustered", clustered(rows, dim, queries, threads), scales, threads);
+      measure("clustered", clustered(rows, dim, queries, threads), scales, threads, turns);
     if (wanted("isotropic"))
       measure("isotropic", isotropic(rows, dim, queries, threads),
-              {1 / std::sqrt(static_cast<double>(dim))}, threads);
+              {1 / std::sqrt(static_cast<double>(dim))}, threads, turns);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "memory_index: %s\n", error.what());
     return 1;

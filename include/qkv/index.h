@@ -59,7 +59,8 @@ class MemoryIndex {
   // Empty. dim and value_dim: numbers in a key (1 to 65536) and in a value (0: rank() alone is of use). Throws
   // std::invalid_argument, as everything below does for wrong arguments, naming the row.
   explicit MemoryIndex(std::int64_t dim, std::int64_t value_dim = 0, std::uint64_t seed = 1);
-  // ids [n], all different; keys [n, dim]; values [n, value_dim]. The index keeps a copy. 1,000,000 × (384 + 384) take 3.4 GB.
+  // ids [n], all different; keys [n, dim]; values [n, value_dim]. The index keeps a copy, one for both in blocks where values are keys
+  // to the bit. 1,000,000 × (384 + 384) take 3.4 GB.
   MemoryIndex(std::span<const std::int64_t> ids, std::span<const float> keys, std::int64_t dim,
               std::span<const float> values, std::int64_t value_dim, const Options& options);
   MemoryIndex(MemoryIndex&&) noexcept;

@@ -150,6 +150,22 @@ inline IVec isub(IVec a, IVec b) { return _mm256_sub_epi32(a, b); }
 inline VMask iless(IVec a, IVec b) { return _mm256_castsi256_ps(_mm256_cmpgt_epi32(b, a)); }
 inline Vec to_float(IVec a) { return _mm256_cvtepi32_ps(a); }
 
+// Numbers of 16 bits beside codes of 8: sum's lanes get the products of two neighbours each.
+inline constexpr int kCodes = 16;  // products a step
+using Words = __m256i;
+inline Words load_words(const std::int16_t* p) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+inline IVec add_products(IVec sum, Words words, const std::int8_t* codes) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(words, _mm256_cvtepi8_epi16(bytes)));
+}
+inline std::int32_t isum_lanes(IVec a) {
+  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+  s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
+}
+
 // Bit i: whether factor·column[i·kStride] ≥ least, for 8 numbers. Loaded one by one: twice as quick as a gather.
 template <int kStride>
 inline std::uint32_t bits_at_least(const float* column, float factor, float least) {

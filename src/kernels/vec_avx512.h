@@ -144,6 +144,17 @@ inline IVec isub(IVec a, IVec b) { return _mm512_sub_epi32(a, b); }
 inline VMask iless(IVec a, IVec b) { return _mm512_cmp_epi32_mask(a, b, _MM_CMPINT_LT); }
 inline Vec to_float(IVec a) { return _mm512_cvtepi32_ps(a); }
 
+// Numbers of 16 bits beside codes of 8: sum's lanes get the products of two neighbours each. Widening codes to 16 bits takes a query of
+// 16 bits, whose rounding is lost beside the codes'; vpdpbusd's 8 would double it, and memory is slower than either.
+inline constexpr int kCodes = 32;  // products a step
+using Words = __m512i;
+inline Words load_words(const std::int16_t* p) { return _mm512_loadu_si512(p); }
+inline IVec add_products(IVec sum, Words words, const std::int8_t* codes) {
+  const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes));
+  return _mm512_add_epi32(sum, _mm512_madd_epi16(words, _mm512_cvtepi8_epi16(bytes)));
+}
+inline std::int32_t isum_lanes(IVec a) { return _mm512_reduce_add_epi32(a); }
+
 // Bit i: whether factor·column[i·kStride] ≥ least, for 8 numbers. Loaded one by one: twice as quick as a gather.
 template <int kStride>
 inline std::uint32_t bits_at_least(const float* column, float factor, float least) {

@@ -127,6 +127,17 @@ inline IVec isub(IVec a, IVec b) { return vsubq_s32(a, b); }
 inline VMask iless(IVec a, IVec b) { return vcltq_s32(a, b); }
 inline Vec to_float(IVec a) { return vcvtq_f32_s32(a); }
 
+// Numbers of 16 bits beside codes of 8: sum's lanes get the products of dims four apart.
+inline constexpr int kCodes = 8;  // products a step
+using Words = int16x8_t;
+inline Words load_words(const std::int16_t* p) { return vld1q_s16(p); }
+inline IVec add_products(IVec sum, Words words, const std::int8_t* codes) {
+  const int16x8_t wide = vmovl_s8(vld1_s8(codes));
+  sum = vmlal_s16(sum, vget_low_s16(words), vget_low_s16(wide));
+  return vmlal_s16(sum, vget_high_s16(words), vget_high_s16(wide));
+}
+inline std::int32_t isum_lanes(IVec a) { return vaddvq_s32(a); }
+
 // Bit i: whether factor·column[i·kStride] ≥ least, for 8 numbers.
 template <int kStride>
 inline std::uint32_t bits_at_least(const float* column, float factor, float least) {

@@ -2,12 +2,14 @@
 #include "qkv/index.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "attention/parallel.h"
+#include "kernels/dots.h"
 #include "memory/cluster.h"
 #include "memory/index_store.h"
 #include "memory/limits.h"
@@ -45,6 +47,33 @@ double distance(const float* a, const float* b, std::int64_t size) {
   return std::sqrt(squares[0] + squares[1] + squares[2] + squares[3]) * kWiden;
 }
 
+void query_dot_rows(std::span<const float> query, const float* rows, std::int64_t count,
+                    double* out) {
+  const std::size_t dim = query.size();
+  kernels::dot_kernels().query_dot_rows(query.data(), rows, static_cast<int>(count),
+                                        static_cast<int>(dim), out);
+  for (std::size_t i = 0; i < at(count); ++i) {
+    if (std::isfinite(out[i])) continue;
+    out[i] = 0;
+    for (std::size_t d = 0; d < dim; ++d) out[i] += double{query[d]} * double{rows[i * dim + d]};
+  }
+}
+
+// A row at the end of ids, keys and values.
+void IndexBlock::append(std::int64_t id, std::span<const float> key, std::span<const float> value) {
+  if (ids.empty()) {
+    values.clear();
+    mirrored = key.size() == value.size();
+  }
+  if (mirrored && std::memcmp(key.data(), value.data(), key.size_bytes()) != 0) {
+    values = keys;
+    mirrored = false;
+  }
+  ids.push_back(id);
+  keys.insert(keys.end(), key.begin(), key.end());
+  if (!mirrored) values.insert(values.end(), value.begin(), value.end());
+}
+
 void MemoryIndex::Store::measure(std::size_t b) {
   IndexBlock& block = blocks[b];
   const std::int64_t n = block.rows();
@@ -53,11 +82,11 @@ void MemoryIndex::Store::measure(std::size_t b) {
   // mean = Σ row / n, rounded to float32; drift is what that took away, and what float64 lost in the sum: of n additions each
   // at most 2⁻⁵³·Σ‖row‖, divided by n.
   std::vector<double> sum;
-  const auto average = [&](const std::vector<float>& rows, std::int64_t size, float* mean) {
+  const auto average = [&](const float* rows, std::int64_t size, float* mean) {
     sum.assign(at(size), 0);
     double largest = 0;
     for (std::int64_t i = 0; i < n; ++i) {
-      const float* row = rows.data() + i * size;
+      const float* row = rows + i * size;
       for (std::int64_t d = 0; d < size; ++d) sum[at(d)] += double{row[d]};
       largest = std::max(largest, distance(row, nullptr, size));
     }
@@ -71,8 +100,8 @@ void MemoryIndex::Store::measure(std::size_t b) {
   };
   float* centre = centroids.data() + b * at(dim);
   float* mean = means.data() + b * at(value_dim);
-  block.key_drift = average(block.keys, dim, centre);
-  block.value_drift = average(block.values, value_dim, mean);
+  block.key_drift = average(block.keys.data(), dim, centre);
+  block.value_drift = average(block.value_rows(), value_dim, mean);
   block.centroid_norm = distance(centre, nullptr, dim);
   block.mean_norm = distance(mean, nullptr, value_dim);
   block.key_radius = block.value_radius = block.code_error = 0;
@@ -83,18 +112,18 @@ void MemoryIndex::Store::measure(std::size_t b) {
       widest = std::max(widest, std::fabs(double{key[d]} - double{centre[d]}));
   }
   block.step = widest / std::numeric_limits<std::int8_t>::max();
-  std::vector<std::int64_t> ids;
-  std::vector<float> keys, values;
-  std::swap(ids, block.ids);
-  std::swap(keys, block.keys);
-  std::swap(values, block.values);
+  IndexBlock old;
+  std::swap(old.ids, block.ids);
+  std::swap(old.keys, block.keys);
+  std::swap(old.values, block.values);
+  old.mirrored = block.mirrored;
   block.codes.clear();
-  for (std::vector<float>* rows : {&block.keys, &block.values})
-    rows->reserve((rows == &block.keys ? keys : values).size());
-  block.codes.reserve(keys.size());
+  block.keys.reserve(old.keys.size());
+  block.values.reserve(old.values.size());
+  block.codes.reserve(old.keys.size());
   for (std::int64_t i = 0; i < n; ++i)
-    put(b, ids[at(i)], std::span(keys).subspan(at(i * dim), at(dim)),
-        std::span(values).subspan(at(i * value_dim), at(value_dim)));
+    put(b, old.ids[at(i)], {old.keys.data() + i * dim, at(dim)},
+        {old.value_rows() + i * value_dim, at(value_dim)});
 }
 
 // Adds a row under the block's centroid, mean and step as they are; the caller sees to the drifts and to `places`.
@@ -102,9 +131,7 @@ void MemoryIndex::Store::put(std::size_t b, std::int64_t id, std::span<const flo
                              std::span<const float> value) {
   IndexBlock& block = blocks[b];
   const float* centre = centroids.data() + b * at(dim);
-  block.ids.push_back(id);
-  block.keys.insert(block.keys.end(), key.begin(), key.end());
-  block.values.insert(block.values.end(), value.begin(), value.end());
+  block.append(id, key, value);
   block.key_radius = std::max(block.key_radius, distance(key.data(), centre, dim));
   block.value_radius = std::max(
       block.value_radius, distance(value.data(), means.data() + b * at(value_dim), value_dim));
@@ -141,11 +168,8 @@ void MemoryIndex::Store::split(std::size_t b) {
       IndexBlock& block = blocks[to];
       places[old.ids[at(row)]] = {static_cast<std::uint32_t>(to),
                                   static_cast<std::uint32_t>(block.ids.size())};
-      block.ids.push_back(old.ids[at(row)]);
-      block.keys.insert(block.keys.end(), old.keys.begin() + row * dim,
-                        old.keys.begin() + (row + 1) * dim);
-      block.values.insert(block.values.end(), old.values.begin() + row * value_dim,
-                          old.values.begin() + (row + 1) * value_dim);
+      block.append(old.ids[at(row)], {old.keys.data() + row * dim, at(dim)},
+                   {old.value_rows() + row * value_dim, at(value_dim)});
     }
     measure(to);
   }
@@ -197,11 +221,8 @@ MemoryIndex::MemoryIndex(std::span<const std::int64_t> ids, std::span<const floa
         const std::int64_t row = groups.order[at(i)];
         store.places.find(ids[at(row)])->second = {static_cast<std::uint32_t>(b),
                                                    static_cast<std::uint32_t>(block.ids.size())};
-        block.ids.push_back(ids[at(row)]);
-        const auto key = keys.subspan(at(row * dim), at(dim));
-        const auto value = values.subspan(at(row * value_dim), at(value_dim));
-        block.keys.insert(block.keys.end(), key.begin(), key.end());
-        block.values.insert(block.values.end(), value.begin(), value.end());
+        block.append(ids[at(row)], keys.subspan(at(row * dim), at(dim)),
+                     values.subspan(at(row * value_dim), at(value_dim)));
       }
       store.measure(b);
     });
@@ -293,15 +314,15 @@ bool MemoryIndex::erase(std::int64_t id) {
   const auto n = static_cast<double>(block.rows());
   const std::size_t row = place.row, last = block.ids.size() - 1;
   // mean' − centre = (n·(mean − centre) − (row − centre)) / (n − 1)
-  const auto drifted = [&](double drift, const std::vector<float>& rows, const float* centre,
+  const auto drifted = [&](double drift, const float* rows, const float* centre,
                            std::int64_t size) {
-    return (n * drift + distance(rows.data() + row * at(size), centre, size)) / (n - 1) * kWiden;
+    return (n * drift + distance(rows + row * at(size), centre, size)) / (n - 1) * kWiden;
   };
   if (n > 1) {
     block.key_drift =
-        drifted(block.key_drift, block.keys, store.centroid(place.block).data(), store.dim);
-    block.value_drift =
-        drifted(block.value_drift, block.values, store.mean(place.block).data(), store.value_dim);
+        drifted(block.key_drift, block.keys.data(), store.centroid(place.block).data(), store.dim);
+    block.value_drift = drifted(block.value_drift, block.value_rows(),
+                                store.mean(place.block).data(), store.value_dim);
   }
   // The last row takes its place.
   const auto move_last = [&](auto& rows, std::int64_t size) {
@@ -313,7 +334,7 @@ bool MemoryIndex::erase(std::int64_t id) {
   store.places.erase(id);
   move_last(block.ids, 1);
   move_last(block.keys, store.dim);
-  move_last(block.values, store.value_dim);
+  if (!block.mirrored) move_last(block.values, store.value_dim);
   move_last(block.codes, store.dim);
   if (2 * ++block.changes >= block.rows()) store.measure(place.block);
   return true;

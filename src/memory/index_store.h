@@ -22,6 +22,7 @@ inline constexpr double kWiden = 1 + 1e-9;
 struct IndexBlock {
   std::vector<std::int64_t> ids;
   std::vector<float> keys, values;  // [rows, dim], [rows, value_dim]
+  bool mirrored = false;            // values are the keys to the bit, and `values` is empty
   std::vector<std::int8_t> codes;   // [rows, dim] key ≈ centroid + step·code
   double key_radius = 0, key_drift = 0, value_radius = 0, value_drift = 0;
   double centroid_norm = 0, mean_norm = 0;
@@ -29,6 +30,8 @@ struct IndexBlock {
   std::int64_t changes = 0;  // since it was measured
 
   std::int64_t rows() const { return static_cast<std::int64_t>(ids.size()); }
+  const float* value_rows() const { return mirrored ? keys.data() : values.data(); }
+  void append(std::int64_t id, std::span<const float> key, std::span<const float> value);
 };
 
 struct MemoryIndex::Store {
@@ -66,8 +69,8 @@ struct MemoryIndex::Store {
 // ‖a − b‖, a little too large rather than too small. b may be null: ‖a‖.
 double distance(const float* a, const float* b, std::int64_t size);
 
-// out[i] = query·rows[i]: products of 32 dims by the engine's kernel, added in float64, so that |out[i] − exact| ≤
-// 32·2⁻²⁴/(1 − 32·2⁻²⁴)·‖query‖·‖row‖ + dim·2⁻¹⁴⁹. Where float32 overflows the row is computed in float64. count ≤ kBlockRows.
+// out[i] = query·rows[i] by the engine's kernel, |out[i] − exact| ≤ γ(kernels::kDotRoundings)·‖query‖·‖row‖ + dim·2⁻¹⁴⁹. Where
+// float32 overflows the row is computed in float64.
 void query_dot_rows(std::span<const float> query, const float* rows, std::int64_t count,
                     double* out);
 

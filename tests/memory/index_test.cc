@@ -88,7 +88,7 @@ class Draw {
 struct Shape {
   std::int64_t dim, value_dim, clusters;
   float key_size, inside, value_size, value_inside, offset;
-  bool outliers;
+  bool outliers, mirrored;  // mirrored: most values are their keys
   std::vector<std::vector<float>> keys, values;
 
   explicit Shape(Draw& draw)
@@ -100,7 +100,12 @@ struct Shape {
         value_size(draw.one_of<float>({0, 1e-30f, 1, 1, 1, 100, 1e37f})),
         value_inside(draw.one_of<float>({0, 1e-3f, 0.1f, 1})),
         offset(draw.one_of<float>({0, 0, 1, 100})),
-        outliers(draw.below(4) == 0) {
+        outliers(draw.below(4) == 0),
+        mirrored(draw.below(5) == 0) {
+    if (mirrored) {
+      value_dim = dim;
+      value_size = key_size;
+    }
     for (std::int64_t c = 0; c < clusters; ++c) {
       keys.push_back(draw.vector(dim, key_size));
       values.push_back(draw.vector(value_dim, value_size));
@@ -115,6 +120,7 @@ struct Shape {
     for (float& x : row.key) x += draw.normal(far * inside * key_size);
     for (float& x : row.value)
       x = std::clamp(x + draw.normal(far * value_inside * value_size), -3e38f, 3e38f);
+    if (mirrored && draw.below(200) > 0) row.value = row.key;
     return row;
   }
 };
@@ -302,6 +308,27 @@ TEST(Index, TheSameBitsForAnyNumberOfThreads) {
       EXPECT_EQ(one.err_bound, five.err_bound);
       EXPECT_EQ(one.rows_read, five.rows_read);
     }
+}
+
+// Blocks whose values are their keys keep one copy, until a row comes that differs.
+TEST(Index, ValuesThatAreKeys) {
+  const Directions d(3000, 24, 30, 0.05f);
+  MemoryIndex mirrored(d.ids, d.keys, d.dim, d.keys, d.dim, {});
+  std::vector<float> other = d.keys;
+  other.back() += 1;
+  MemoryIndex apart(d.ids, d.keys, d.dim, other, d.dim, {});
+  const IndexQuery options{.max_error = 1e-4, .scale = 30};
+  apart.erase(2999);
+  mirrored.erase(2999);
+  for (std::int64_t q = 0; q < 30; ++q) {
+    const IndexAnswer a = mirrored.attend(d.query(q), options),
+                      b = apart.attend(d.query(q), options);
+    for (std::size_t i = 0; i < a.value.size(); ++i)
+      EXPECT_NEAR(a.value[i], b.value[i], a.err_bound + b.err_bound);
+  }
+  const std::vector<float> key(24, 1), value(24, 5);
+  mirrored.insert(2999, key, value);
+  for (const float x : mirrored.attend(key, {.max_error = 0, .scale = 1000}).value) EXPECT_EQ(x, 5);
 }
 
 TEST(Index, EmptyAndEmptiedAndFilledAgain) {
