@@ -224,7 +224,7 @@ def tsan(stage):
 
 
 def fuzz(stage):
-    """every fuzz target for 25 s: calls of attention, safetensors files, rows and states of SQL"""
+    """every fuzz target for 25 s: calls of attention, files of models, tokenizers and titles, the search index, rows and states of SQL"""
     targets = sorted(file.stem for file in (ROOT / "fuzz").glob("*_fuzz.cc"))
     stage.build("asan", target=targets)  # which the preset `fuzz` is, by another name
     for target in targets:
