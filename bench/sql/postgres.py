@@ -59,7 +59,7 @@ def milliseconds(server, query, rounds):
     """(with one process, with two) of each round."""
     explain = f"EXPLAIN (ANALYZE, TIMING OFF) {query};"
     # Without the cost of a start even the cheapest aggregate gets its second process; attention() gets it anyway.
-    script = "SET parallel_setup_cost = 0;" + explain + (f"SET max_parallel_workers_per_gather = 0; {explain} SET max_parallel_workers_per_gather = 1; {explain}") * rounds
+    script = "SET parallel_setup_cost = 0; SET min_parallel_table_scan_size = 0; SET parallel_tuple_cost = 0;" + explain + (f"SET max_parallel_workers_per_gather = 0; {explain} SET max_parallel_workers_per_gather = 1; {explain}") * rounds
     plan = "\n".join(line for (line,) in server.rows(script))
     assert plan.count("Workers Launched: 1") >= rounds, plan
     times = [float(time) for time in re.findall(r"Execution Time: ([\d.]+) ms", plan)][1:]
@@ -85,6 +85,9 @@ with Server(shared_buffers="128MB", jit="off", max_wal_size="8GB") as server:
     ways["attention_top(q, k, id, 10), real[], STORAGE PLAIN"] = f"SELECT attention_top({q}, k, id, 10) FROM t0"
     # What PostgreSQL's own aggregates gain by a second process on the same rows, in the same run.
     ways["avg(k[1]), max(v[1]), real[], STORAGE PLAIN"] = "SELECT avg(k[1]), max(v[1]) FROM t0"
+    ways["count(*), STORAGE PLAIN"] = "SELECT count(*) FROM t0"
+    server.rows("CREATE TABLE nothing(id int)")
+    ways["count(*) of an empty table: what a process costs"] = "SELECT count(*) FROM nothing"
     server.rows("DROP TABLE staging")
 
     (version,) = server.rows("SHOW server_version")[0]

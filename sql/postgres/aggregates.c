@@ -19,6 +19,7 @@ PG_MODULE_MAGIC;
 
 typedef struct Rows {
   int64 row; /* how many came; the number of the last one in errors */
+  bool has_query;
   Sum* sum;
   MemoryContextCallback end;
 } Rows;
@@ -51,13 +52,25 @@ static Rows* argument(FunctionCallInfo fcinfo, int i) {
 typedef struct Call {
   Oid types[FUNC_MAX_ARGS];
   LabelType label;
+  bool one_query; /* q is a constant of the statement: no row can have another */
 } Call;
+
+/* Whether the first argument is one value in all rows, as the planner left it. A window function does not tell. */
+static bool is_constant(FunctionCallInfo fcinfo) {
+  const Aggref* aggregate = AggGetAggref(fcinfo);
+  const Node* first;
+  if (aggregate == NULL || aggregate->args == NIL) return false;
+  first = (const Node*)linitial_node(TargetEntry, aggregate->args)->expr;
+  return IsA(first, Const) ||
+         (IsA(first, Param) && ((const Param*)first)->paramkind == PARAM_EXTERN);
+}
 
 static Call* call_of(FunctionCallInfo fcinfo) {
   Call* call = fcinfo->flinfo->fn_extra;
   if (call == NULL) {
     call = MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(Call));
     for (int i = 0; i < PG_NARGS(); ++i) call->types[i] = get_fn_expr_argtype(fcinfo->flinfo, i);
+    call->one_query = is_constant(fcinfo);
     fcinfo->flinfo->fn_extra = call;
   }
   return call;
@@ -71,9 +84,8 @@ static bool any_null(FunctionCallInfo fcinfo, int except) {
 
 /* Begins the next row of an aggregate, whether it counts or not. */
 static Rows* next_row(FunctionCallInfo fcinfo, bool keeps, Place* place) {
-  MemoryContext context = lasting(fcinfo);
   Rows* rows = argument(fcinfo, 0);
-  if (rows == NULL) rows = new_rows(context, keeps);
+  if (rows == NULL) rows = new_rows(lasting(fcinfo), keeps);
   place->fcinfo = fcinfo;
   place->row = ++rows->row;
   return rows;
@@ -97,6 +109,18 @@ static Value value_at(Place* place, const Call* call, int i, const char* column)
   return value;
 }
 
+/* A query that cannot change is read and compared once, not row by row. */
+static Vector query_at(const Rows* rows, Place* place, const Call* call) {
+  const Vector same = {0};
+  return rows->has_query && call->one_query ? same : vector_at(place, call, 1, "q");
+}
+
+static void add_key(Rows* rows, const Place* place, const KeyRow* row) {
+  SeamError error;
+  if (!sum_add_key(rows->sum, row, &error)) fail_seam(place, &error);
+  rows->has_query = true;
+}
+
 /* (Rows, q, k, v [, scale]), and without v */
 static Datum add_keys(FunctionCallInfo fcinfo, const char* function, bool has_value, bool keeps) {
   Place place = {.function = function};
@@ -106,9 +130,8 @@ static Datum add_keys(FunctionCallInfo fcinfo, const char* function, bool has_va
   KeyRow row = {.row = rows->row};
   Value value;
   double scale;
-  SeamError error;
   if (any_null(fcinfo, -1)) PG_RETURN_POINTER(rows);
-  row.query = vector_at(&place, call, 1, "q");
+  row.query = query_at(rows, &place, call);
   row.key = vector_at(&place, call, 2, "k");
   if (has_value) {
     value = value_at(&place, call, 3, "v");
@@ -118,7 +141,7 @@ static Datum add_keys(FunctionCallInfo fcinfo, const char* function, bool has_va
     scale = PG_GETARG_FLOAT8(scale_at);
     row.scale = &scale;
   }
-  if (!sum_add_key(rows->sum, &row, &error)) fail_seam(&place, &error);
+  add_key(rows, &place, &row);
   PG_RETURN_POINTER(rows);
 }
 
@@ -139,9 +162,8 @@ Datum qkv_top_add(PG_FUNCTION_ARGS) {
   Call* call = call_of(fcinfo);
   KeyRow row = {.row = rows->row, .label = "null", .label_size = 4};
   double scale;
-  SeamError error;
   if (any_null(fcinfo, 3)) PG_RETURN_POINTER(rows);
-  row.query = vector_at(&place, call, 1, "q");
+  row.query = query_at(rows, &place, call);
   row.key = vector_at(&place, call, 2, "k");
   row.top = PG_GETARG_INT32(4);
   if (row.top < 1 || row.top > 10000) {
@@ -157,7 +179,7 @@ Datum qkv_top_add(PG_FUNCTION_ARGS) {
     scale = PG_GETARG_FLOAT8(5);
     row.scale = &scale;
   }
-  if (!sum_add_key(rows->sum, &row, &error)) fail_seam(&place, &error);
+  add_key(rows, &place, &row);
   PG_RETURN_POINTER(rows);
 }
 

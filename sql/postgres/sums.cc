@@ -124,7 +124,8 @@ bool sum_add_key(Sum* sum, const KeyRow* row, SeamError* error) {
   return guarded(error, [&] {
     using qkv::sql::at;
     const std::span<const float> query = span_of(row->query);
-    at(row->row, "q", [&] { sum->query.check(1, bytes_of(query), "q"); });
+    if (row->query.numbers != nullptr)
+      at(row->row, "q", [&] { sum->query.check(1, bytes_of(query), "q"); });
     if (row->scale != nullptr)
       at(row->row, "scale", [&] { sum->scale.check(*row->scale, "scale"); });
     if (row->top != 0) at(row->row, "n", [&] { sum->n.check(double(row->top), "n"); });

@@ -54,7 +54,7 @@ static Vector read_array(Datum datum, const Place* place) {
   if (ARR_NDIM(array) > 1)
     fail(place, psprintf("an array of %d dimensions is no vector", ARR_NDIM(array)));
   if (ARR_NDIM(array) == 0) fail(place, "an empty vector");
-  if (array_contains_nulls(array)) fail(place, "a NULL inside of a vector");
+  if (ARR_HASNULL(array) && array_contains_nulls(array)) fail(place, "a NULL inside of a vector");
   vector.count = (size_t)ARR_DIMS(array)[0];
   vector.numbers = (const float*)ARR_DATA_PTR(array);
   return vector;

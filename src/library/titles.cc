@@ -215,7 +215,17 @@ Titles read_objects(const std::filesystem::path& path, std::string_view text,
                     const TitleOptions& options) {
   Titles titles;
   std::vector<std::pair<std::uint64_t, json>> ahead;
-  std::string column;
+  std::optional<std::string> column;  // not chosen yet; a key may be ""
+  const auto take = [&](std::uint64_t line, const json& object) {
+    const auto found = object.find(*column);
+    if (found == object.end() || found->is_null()) {
+      ++titles.blank;
+    } else if (!found->is_string()) {
+      titles.skip(line, "\"" + *column + "\" is no text, got " + std::string(found->type_name()));
+    } else {
+      titles.add(found->get_ref<const std::string&>(), line);
+    }
+  };
   const auto choose = [&] {  // among the keys of the first objects, in the order in which they come
     std::vector<std::string> names;
     std::ptrdiff_t text_column = -1;
@@ -226,17 +236,9 @@ Titles read_objects(const std::filesystem::path& path, std::string_view text,
           if (text_column < 0 && value.is_string()) text_column = std::ssize(names) - 1;
         }
     column = names[choose_column(path, names, options.column, text_column)];
-    titles.column = column;
-  };
-  const auto take = [&](std::uint64_t line, const json& object) {
-    const auto found = object.find(column);
-    if (found == object.end() || found->is_null()) {
-      ++titles.blank;
-    } else if (!found->is_string()) {
-      titles.skip(line, "\"" + column + "\" is no text, got " + std::string(found->type_name()));
-    } else {
-      titles.add(found->get_ref<const std::string&>(), line);
-    }
+    titles.column = *column;
+    for (const auto& [line, each] : ahead) take(line, each);
+    ahead.clear();
   };
   each_line(text, [&](std::string_view row, std::uint64_t number) {
     if (trimmed(row).empty()) return;
@@ -249,16 +251,11 @@ Titles read_objects(const std::filesystem::path& path, std::string_view text,
     }
     if (!object.is_object())
       return titles.skip(number, std::string("expected an object, got ") + object.type_name());
-    if (!column.empty()) return take(number, object);
+    if (column) return take(number, object);
     ahead.emplace_back(number, std::move(object));
-    if (ahead.size() < kRowsToGuess) return;
-    choose();
-    for (const auto& [line, each] : ahead) take(line, each);
+    if (ahead.size() == kRowsToGuess) choose();
   });
-  if (column.empty() && !ahead.empty()) {
-    choose();
-    for (const auto& [line, each] : ahead) take(line, each);
-  }
+  if (!ahead.empty()) choose();
   return titles;
 }
 

@@ -8,6 +8,39 @@
 #include "models/checkpoint.h"
 
 namespace qkv::models {
+namespace {
+
+// What a family calls its tensors.
+struct Names {
+  const char *root, *layers;
+  const char *query, *key, *value, *out, *attention_norm;
+  const char *widen, *narrow, *norm;
+};
+
+const Names& names_of(BertFamily family) {
+  static const auto like_bert = [](const char* root) {
+    return Names{root,
+                 "encoder.layer.",
+                 "attention.self.query",
+                 "attention.self.key",
+                 "attention.self.value",
+                 "attention.output.dense",
+                 "attention.output.LayerNorm",
+                 "intermediate.dense",
+                 "output.dense",
+                 "output.LayerNorm"};
+  };
+  static const Names kBert = like_bert("bert."), kRoberta = like_bert("roberta."),
+                     kDistilBert{"distilbert.",      "transformer.layer.", "attention.q_lin",
+                                 "attention.k_lin",  "attention.v_lin",    "attention.out_lin",
+                                 "sa_layer_norm",    "ffn.lin1",           "ffn.lin2",
+                                 "output_layer_norm"};
+  return family == BertFamily::bert         ? kBert
+         : family == BertFamily::distilbert ? kDistilBert
+                                            : kRoberta;
+}
+
+}  // namespace
 
 Bert Bert::load(const std::filesystem::path& folder) {
   Bert model;
@@ -15,37 +48,41 @@ Bert Bert::load(const std::filesystem::path& folder) {
   const BertConfig& config = model.config_;
   const std::int64_t width = config.hidden_size;
   const Checkpoint file(folder);
+  const Names& names = names_of(config.family);
   // The whole model of a task keeps its encoder under a name of its own.
-  const std::string root = file.has("bert.embeddings.word_embeddings.weight") ? "bert." : "";
+  const std::string root =
+      file.has(std::string(names.root) + "embeddings.word_embeddings.weight") ? names.root : "";
 
   const std::string embeddings = root + "embeddings.";
   model.words_ = file.file().rows(embeddings + "word_embeddings.weight", config.vocab_size, width);
   const auto positions = file.tensor(embeddings + "position_embeddings.weight",
-                                     {config.max_position_embeddings, width});
-  const auto types =
-      file.tensor(embeddings + "token_type_embeddings.weight", {config.type_vocab_size, width});
-  model.positions_.assign(positions.begin(), positions.end());
-  for (std::size_t i = 0; i < model.positions_.size(); ++i)
-    model.positions_[i] += types[i % static_cast<std::size_t>(width)];
+                                     {config.first_position + config.max_tokens, width});
+  model.positions_.assign(positions.begin() + config.first_position * width, positions.end());
+  if (config.type_vocab_size > 0) {
+    const auto types =
+        file.tensor(embeddings + "token_type_embeddings.weight", {config.type_vocab_size, width});
+    for (std::size_t i = 0; i < model.positions_.size(); ++i)
+      model.positions_[i] += types[i % static_cast<std::size_t>(width)];
+  }
   model.norm_ = file.norm(embeddings + "LayerNorm", width, config.layer_norm_eps);
 
   const std::int64_t head = width / config.num_attention_heads;
   const layers::AttentionShape shape{config.num_attention_heads, head, head, 0};
   for (int i = 0; i < config.num_hidden_layers; ++i) {
-    const std::string name = root + "encoder.layer." + std::to_string(i) + ".";
+    const std::string name = root + names.layers + std::to_string(i) + ".";
     const auto projection = [&](const char* which) {
-      return file.affine(name + "attention." + which, width, width);
+      return file.affine(name + which, width, width);
     };
-    const auto query = projection("self.query"), key = projection("self.key"),
-               value = projection("self.value"), out = projection("output.dense");
+    const auto query = projection(names.query), key = projection(names.key),
+               value = projection(names.value), out = projection(names.out);
     model.layers_.emplace_back(
         "encoder." + std::to_string(i),
         layers::SelfAttention(shape, width, query.part(), key.part(), value.part(), out.part()),
-        file.norm(name + "attention.output.LayerNorm", width, config.layer_norm_eps),
-        layers::FeedForward(
-            file.linear(name + "intermediate.dense", config.intermediate_size, width),
-            file.linear(name + "output.dense", width, config.intermediate_size), config.hidden_act),
-        file.norm(name + "output.LayerNorm", width, config.layer_norm_eps));
+        file.norm(name + names.attention_norm, width, config.layer_norm_eps),
+        layers::FeedForward(file.linear(name + names.widen, config.intermediate_size, width),
+                            file.linear(name + names.narrow, width, config.intermediate_size),
+                            config.hidden_act),
+        file.norm(name + names.norm, width, config.layer_norm_eps));
   }
   return model;
 }
@@ -61,9 +98,9 @@ void Bert::forward(std::span<const int> ids, std::span<const std::int32_t> start
   const std::int64_t width = config_.hidden_size;
   for (std::size_t s = 0; s + 1 < starts.size(); ++s) {
     const std::int32_t length = starts[s + 1] - starts[s];
-    if (length < 1 || length > config_.max_position_embeddings)
+    if (length < 1 || length > config_.max_tokens)
       throw std::invalid_argument("Bert: sequence " + std::to_string(s) + ": expected 1 to " +
-                                  std::to_string(config_.max_position_embeddings) + " ids, got " +
+                                  std::to_string(config_.max_tokens) + " ids, got " +
                                   std::to_string(length));
     for (std::int32_t t = 0; t < length; ++t) {
       const int id = ids[static_cast<std::size_t>(starts[s] + t)];

@@ -1,4 +1,5 @@
-// The encoder of BERT (Devlin et al. 2018; transformers' BertModel without its pooler):
+// The encoder of BERT (Devlin et al. 2018; transformers' BertModel without its pooler), of DistilBERT (Sanh et al. 2019), which
+// has no types, and of RoBERTa and XLM-RoBERTa (Conneau et al. 2020), whose positions begin later:
 //   x = norm(word[id] + type[0] + position), then layers of  x ← norm(x + self(x)); x ← norm(x + feed_forward(x))
 #pragma once
 
@@ -34,7 +35,7 @@ class Bert {
  private:
   BertConfig config_;
   Safetensors::Rows words_;
-  layers::Buffer positions_;  // [max_position_embeddings, hidden_size], the first token type added
+  layers::Buffer positions_;  // [max_tokens, hidden_size], the first token type added
   layers::LayerNorm norm_;
   std::vector<layers::EncoderLayer> layers_;
 };

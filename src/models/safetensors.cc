@@ -204,6 +204,10 @@ std::vector<float> Safetensors::read(std::string_view name,
   const std::byte* source = data_ + found.begin;  // may be unaligned
   const std::size_t bytes = found.end - found.begin;
   if (found.dtype == "F32") {
+    if (reinterpret_cast<std::uintptr_t>(source) % alignof(float) == 0) {  // no zeros before
+      const auto* first = reinterpret_cast<const float*>(source);
+      return {first, first + bytes / 4};
+    }
     std::vector<float> values(bytes / 4);
     if (bytes > 0) std::memcpy(values.data(), source, bytes);
     return values;

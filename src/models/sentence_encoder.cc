@@ -4,14 +4,13 @@
 #include <atomic>
 #include <cmath>
 #include <map>
-#include <optional>
 #include <stdexcept>
 #include <utility>
 
 #include "attention/parallel.h"
 #include "models/bert.h"
 #include "models/json_file.h"
-#include "models/wordpiece.h"
+#include "models/text_tokenizer.h"
 
 namespace qkv::models {
 namespace {
@@ -66,7 +65,7 @@ void normalise(std::span<float> vector) {
 
 struct SentenceEncoder::Impl {
   Bert model;
-  std::optional<WordPiece> tokenizer;  // always there once loaded
+  std::unique_ptr<const TextTokenizer> tokenizer;
   Pooling pooling = Pooling::mean;
   bool normalised = false;
   std::size_t most = 0;
@@ -197,23 +196,27 @@ SentenceEncoder SentenceEncoder::load(const fs::path& folder) {
   fs::path transformer = folder;
   impl->read_modules(folder, transformer);
   impl->read_prompts(folder / "config_sentence_transformers.json");
-  impl->model = Bert::load(transformer);
-  impl->tokenizer = WordPiece::load(transformer);
+  // side by side: each takes half of what a start takes
+  parallel_for(0, 2, [&](std::int64_t part) {
+    if (part == 0)
+      impl->model = Bert::load(transformer);
+    else
+      impl->tokenizer = load_text_tokenizer(transformer);
+  });
 
   const BertConfig& config = impl->model.config();
   if (impl->tokenizer->size() > config.vocab_size)
     throw std::runtime_error((transformer / "config.json").string() + ": vocab_size: " +
                              std::to_string(config.vocab_size) + ", but the tokenizer has " +
                              std::to_string(impl->tokenizer->size()) + " pieces");
-  int most = config.max_position_embeddings;
+  int most = config.max_tokens;
   if (impl->tokenizer->model_max_length() > 0)
     most = std::min(most, impl->tokenizer->model_max_length());
   if (const fs::path path = transformer / "sentence_bert_config.json"; fs::exists(path)) {
     impl->files.push_back(path);
     const JsonFile file(path);
     // instead of the tokenizer's own length
-    most =
-        std::min(config.max_position_embeddings, file.integer("max_seq_length", 2, 1 << 30, most));
+    most = std::min(config.max_tokens, file.integer("max_seq_length", 2, 1 << 30, most));
     if (file.boolean("do_lower_case", false))
       file.fail("do_lower_case", "true is not supported; it belongs into tokenizer_config.json");
   }

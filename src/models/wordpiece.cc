@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "models/json_file.h"
+#include "models/tokenizer_file.h"
 #include "models/utf8.h"
 #include "models/wordpiece_text.h"
 
@@ -15,8 +16,6 @@ namespace qkv::models {
 namespace {
 
 using nlohmann::json;
-
-constexpr int kMostIds = 1 << 21;
 
 struct TextHash {
   using is_transparent = void;
@@ -83,10 +82,10 @@ struct WordPiece::Impl {
   }
 
   void read_vocabulary_text(const std::filesystem::path& path);
-  void read_tokenizer(const std::filesystem::path& path);
+  void read_tokenizer(const JsonFile& file);
   void read_settings(const std::filesystem::path& path);
   void read_added(const JsonFile& file, const json& token, int id);
-  void finish(const std::filesystem::path& vocabulary);
+  void finish(const std::filesystem::path& folder, const std::filesystem::path& vocabulary);
 
   // Calls take(id, begin, end) for each piece until it returns false.
   template <class Take>
@@ -107,7 +106,7 @@ void WordPiece::Impl::read_vocabulary_text(const std::filesystem::path& path) {
   for (std::string line; std::getline(stream, line); ++id) {
     if (line.ends_with('\r')) line.pop_back();
     const std::string where = path.string() + ": line " + std::to_string(id + 1);
-    if (id >= kMostIds) throw std::runtime_error(where + ": too many pieces");
+    if (id >= kMostPieces) throw std::runtime_error(where + ": too many pieces");
     if (!is_utf8(line)) throw std::runtime_error(where + ": is not valid UTF-8");
     put(line, id);
   }
@@ -132,8 +131,7 @@ void WordPiece::Impl::read_added(const JsonFile& file, const json& token, int id
   added.push_back({code, id, flag("lstrip"), flag("rstrip"), flag("normalized")});
 }
 
-void WordPiece::Impl::read_tokenizer(const std::filesystem::path& path) {
-  const JsonFile file(path);
+void WordPiece::Impl::read_tokenizer(const JsonFile& file) {
   const auto part = [&](const char* key) -> const json& {
     static const json kNothing = json::object();
     const json* found = file.find(key);
@@ -164,8 +162,10 @@ void WordPiece::Impl::read_tokenizer(const std::filesystem::path& path) {
   const auto vocabulary = model.find("vocab");
   if (vocabulary == model.end() || !vocabulary->is_object())
     file.fail("model.vocab", "expected an object of pieces and ids");
+  first.reserve(vocabulary->size());
+  later.reserve(vocabulary->size());
   for (const auto& [piece, id] : vocabulary->items()) {
-    if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= kMostIds)
+    if (!id.is_number_unsigned() || id.get<std::uint64_t>() >= kMostPieces)
       file.fail("model.vocab", "'" + piece + "': expected an id, got " + id.dump());
     put(piece, id.get<int>());
   }
@@ -183,26 +183,16 @@ void WordPiece::Impl::read_tokenizer(const std::filesystem::path& path) {
     for (const json& token : *tokens) {
       const auto id = token.is_object() ? token.find("id") : token.end();
       if (!token.is_object() || id == token.end() || !id->is_number_unsigned() ||
-          id->get<std::uint64_t>() >= kMostIds)
+          id->get<std::uint64_t>() >= kMostPieces)
         file.fail("added_tokens", "expected an object with an id, got " + token.dump());
       read_added(file, token, id->get<int>());
     }
 
   const json& post = part("post_processor");
   if (post.value("type", std::string()) == "TemplateProcessing") {
-    const auto single = post.find("single");
-    const auto name = [&](std::size_t i, const char* kind) {
-      const json& step = (*single)[i];
-      if (!step.is_object() || !step.contains(kind))
-        file.fail("post_processor.single",
-                  "expected [CLS], the text, [SEP], got " + single->dump());
-      return step[kind].value("id", std::string());
-    };
-    if (single == post.end() || !single->is_array() || single->size() != 3)
-      file.fail("post_processor.single", "expected [CLS], the text, [SEP]");
-    cls = name(0, "SpecialToken");
-    name(1, "Sequence");
-    sep = name(2, "SpecialToken");
+    const TextMarks marks = template_marks(file);
+    cls = marks.begin;
+    sep = marks.end;
   } else {
     type_is("post_processor", {"TemplateProcessing", "BertProcessing"});
     cls = post.value("cls", json::array({cls}))[0].get<std::string>();
@@ -244,16 +234,13 @@ void WordPiece::Impl::read_settings(const std::filesystem::path& path) {
         file.fail("added_tokens_decoder", "expected ids and objects, got " + id);
       read_added(file, description, std::stoi(id));
     }
-  if (const json* length = file.find("model_max_length"); length != nullptr) {
-    // transformers writes 10^30 where there is no limit
-    if (!length->is_number() || length->get<double>() < 2)
-      file.fail("model_max_length", "expected a number of at least 2, got " + length->dump());
-    if (length->get<double>() < kMostIds)
-      model_max_length = static_cast<int>(length->get<double>());
-  }
+  model_max_length = max_length_of(file);
 }
 
-void WordPiece::Impl::finish(const std::filesystem::path& vocabulary) {
+void WordPiece::Impl::finish(const std::filesystem::path& folder,
+                             const std::filesystem::path& vocabulary) {
+  const std::filesystem::path settings = folder / "tokenizer_config.json";
+  if (std::filesystem::exists(settings)) read_settings(settings);
   const auto required = [&](const std::string& piece) {
     const auto found = first.find(piece);
     if (found == first.end())
@@ -387,22 +374,23 @@ WordPiece::WordPiece(WordPiece&&) noexcept = default;
 WordPiece& WordPiece::operator=(WordPiece&&) noexcept = default;
 WordPiece::~WordPiece() = default;
 
-WordPiece WordPiece::load(const std::filesystem::path& folder) {
+WordPiece WordPiece::load(const JsonFile& tokenizer, const std::filesystem::path& folder) {
   auto impl = std::make_unique<Impl>();
-  const bool whole = std::filesystem::exists(folder / "tokenizer.json");
-  const std::filesystem::path vocabulary = folder / (whole ? "tokenizer.json" : "vocab.txt");
+  const std::filesystem::path path = folder / "tokenizer.json";
   try {
-    if (whole) {
-      impl->read_tokenizer(vocabulary);
-    } else {
-      impl->read_vocabulary_text(vocabulary);
-    }
+    impl->read_tokenizer(tokenizer);
   } catch (const json::exception& error) {  // a value of another type
-    throw std::runtime_error(vocabulary.string() + ": " + error.what());
+    throw std::runtime_error(path.string() + ": " + error.what());
   }
-  const std::filesystem::path settings = folder / "tokenizer_config.json";
-  if (std::filesystem::exists(settings)) impl->read_settings(settings);
-  impl->finish(vocabulary);
+  impl->finish(folder, path);
+  return WordPiece(std::move(impl));
+}
+
+WordPiece WordPiece::load_vocabulary(const std::filesystem::path& folder) {
+  auto impl = std::make_unique<Impl>();
+  const std::filesystem::path path = folder / "vocab.txt";
+  impl->read_vocabulary_text(path);
+  impl->finish(folder, path);
   return WordPiece(std::move(impl));
 }
 
@@ -431,7 +419,6 @@ void WordPiece::encode(std::string_view text, std::size_t most, std::vector<int>
 }
 
 int WordPiece::size() const { return static_cast<int>(impl_->spellings.size()); }
-int WordPiece::unknown_id() const { return impl_->unknown_id; }
 int WordPiece::model_max_length() const { return impl_->model_max_length; }
 
 }  // namespace qkv::models

