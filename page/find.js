@@ -1,5 +1,5 @@
 // The page of a finder's run: keeps who asks, through which layer and heads, and lets each view draw it.
-import { readFind, streamRun, weightsOf } from "qkv/find_data.js";
+import { readFind, sharpestLayer, streamRun, weightsOf } from "qkv/find_data.js";
 import { el } from "qkv/dom.js";
 import { answerView } from "qkv/find_answer.js";
 import { gridView, wordGridView } from "qkv/find_grid.js";
@@ -79,7 +79,7 @@ function opening(find) {
     kind: "query",
     row: find.objects.length ? find.objects[0].query + 1 : 0,
   });
-  const layer = find.streams.patches.length - 1;
+  const layer = sharpestLayer(find, "patches", asker.row);
   return { find, asker, from: asker, layer, head: -1, wordHead: -1, focus: null, open: null };
 }
 
@@ -109,7 +109,7 @@ export async function startFind(data) {
       state.open = wanted.open ?? null;
       if (wanted.asker.kind === "query") state.from = wanted.asker;
       if (other) {
-        state.layer = state.find.streams[patchStream(wanted.asker)].length - 1;
+        state.layer = sharpestLayer(state.find, patchStream(wanted.asker), wanted.asker.row);
         state.head = -1;
         build();
         return;

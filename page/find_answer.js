@@ -157,8 +157,9 @@ export function answerView(first, change) {
   }
 
   /** @param {Stream} stream @param {{key: number, name: string, weight: number, special?: string, sign?: Node | null}[]} items
-   * @param {string} what @param {number} rest how many are left out @param {number} left their share */
-  function ranking(stream, items, what, rest, left) {
+   * @param {string} what @param {number} rest how many are left out @param {number} left their share
+   * @param {number} [full] the share of a full bar */
+  function ranking(stream, items, what, rest, left, full = 1) {
     const who = askerName(state);
     const list = el(
       "ol",
@@ -185,7 +186,7 @@ export function answerView(first, change) {
               it.sign ?? null,
               el("span", {}, it.name, it.special && el("small", {}, it.special)),
             ),
-            el("span", { class: "track" }, el("span", { class: "fill", "--w": it.weight })),
+            el("span", { class: "track" }, el("span", { class: "fill", "--w": it.weight / full })),
             el("span", { class: "percent" }, percent(it.weight)),
           ),
         ),
@@ -195,7 +196,7 @@ export function answerView(first, change) {
             "li",
             { class: "rest" },
             el("span", { class: "name" }, say.rest(rest)),
-            el("span", { class: "track" }, el("span", { class: "fill", "--w": left })),
+            el("span", {}),
             el("span", { class: "percent" }, percent(left)),
           )
         : null,
@@ -220,7 +221,9 @@ export function answerView(first, change) {
       special: stream !== "queries" && !find.inside[it.key] ? say.beside : "",
       sign: stream === "queries" ? null : thumbnail(find, boxOfPatch(it.key), 30),
     }));
-    return ranking(stream, items, what, weights.length - top.length, Math.max(0, left));
+    // Of 256 patches the strongest has a few percent: its bar is full, and others are drawn beside it.
+    const full = stream === "queries" ? 1 : top[0].weight;
+    return ranking(stream, items, what, weights.length - top.length, Math.max(0, left), full);
   }
 
   function drawAnswer() {

@@ -124,7 +124,9 @@ export function weightsOf(find, stream, layer, head, row) {
   let holds = true;
   for (let h = 0; h < record.heads; ++h) {
     const one = rowOfHead(record, h, row);
-    one.weights.forEach((it, key) => (weights[key] += it / record.heads));
+    one.weights.forEach(
+      (/** @type {number} */ it, /** @type {number} */ key) => (weights[key] += it / record.heads),
+    );
     holds &&= one.holds;
   }
   return { weights, holds };
@@ -144,6 +146,15 @@ export function effective(weights) {
   let entropy = 0;
   for (const p of Array.from(weights)) if (p > 0) entropy -= p * Math.log(p);
   return Math.exp(entropy);
+}
+
+/** The layer whose mean over the heads chooses most sharply among the patches. @param {Find} find @param {Stream} stream
+ * @param {number} row */
+export function sharpestLayer(find, stream, row) {
+  const counts = find.streams[stream].map((_, layer) =>
+    effective(weightsOf(find, stream, layer, -1, row).weights),
+  );
+  return counts.indexOf(Math.min(...counts));
 }
 
 /** How much of what was read lies on the object, and how much would by chance. @param {Find} find @param {Found} object

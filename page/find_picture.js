@@ -10,27 +10,48 @@ import { patchBox, rangeOf } from "qkv/find_data.js";
 export const shade = (weights, range, patch) =>
   range.most > range.least ? (weights[patch] - range.least) / (range.most - range.least) : 0;
 
-/** The heat map alone, over a pale picture. @param {CanvasRenderingContext2D} pen @param {Find} find @param {ArrayLike<number>} weights
- * @param {number} width @param {number} height in CSS pixels */
+/** @type {WeakMap<Find, HTMLCanvasElement>} */
+const greys = new WeakMap();
+
+/** The picture without its colours, so that orange is only what was read. @param {Find} find */
+function grey(find) {
+  const known = greys.get(find);
+  if (known) return known;
+  const canvas = document.createElement("canvas");
+  const { width, height } = find.picture;
+  canvas.width = width;
+  canvas.height = height;
+  const pen = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
+  pen.drawImage(find.image, 0, 0, width, height);
+  const pixels = pen.getImageData(0, 0, width, height);
+  for (let i = 0; i < pixels.data.length; i += 4) {
+    const [r, g, b] = pixels.data.subarray(i, i + 3);
+    pixels.data.fill(0.2126 * r + 0.7152 * g + 0.0722 * b, i, i + 3); // Rec. 709
+  }
+  pen.putImageData(pixels, 0, 0);
+  greys.set(find, canvas);
+  return canvas;
+}
+
+/** What was read, orange over the picture in grey. @param {CanvasRenderingContext2D} pen @param {Find} find
+ * @param {ArrayLike<number>} weights @param {number} width @param {number} height in CSS pixels */
 export function paintHeat(pen, find, weights, width, height) {
   const zoom = width / find.picture.width;
-  pen.drawImage(find.image, 0, 0, width, height);
   const range = rangeOf(find, weights);
-  const [paper, ink] = [colour("--paper"), colour("--k-fill")];
+  pen.globalAlpha = 1;
+  pen.fillStyle = colour("--paper");
+  pen.fillRect(0, 0, width, height);
+  pen.globalAlpha = 0.5;
+  pen.drawImage(grey(find), 0, 0, width, height);
+  pen.fillStyle = colour("--k-fill");
   find.inside.forEach((inside, patch) => {
     if (!inside) return;
     const { x, y, size } = patchBox(find, patch);
-    const much = shade(weights, range, patch);
     // Whole pixels, so that neighbours neither overlap nor leave a gap.
     const [left, top] = [Math.round(x * zoom), Math.round(y * zoom)];
     const [right, bottom] = [Math.round((x + size) * zoom), Math.round((y + size) * zoom)];
-    const box = /** @type {const} */ ([left, top, right - left, bottom - top]);
-    pen.globalAlpha = 0.78 * (1 - much) ** 1.5;
-    pen.fillStyle = paper;
-    pen.fillRect(...box);
-    pen.globalAlpha = 0.62 * much;
-    pen.fillStyle = ink;
-    pen.fillRect(...box);
+    pen.globalAlpha = 0.85 * shade(weights, range, patch);
+    pen.fillRect(left, top, right - left, bottom - top);
   });
   pen.globalAlpha = 1;
 }

@@ -44,9 +44,9 @@ const EN = {
   rest: (/** @type {number} */ n) => `${n} others`,
   grid: "Every layer and head",
   gridQuery:
-    "Rows are layers of the decoder, columns its heads. The darker a patch, the more was read of it; each map has its own scale.",
+    "Rows are layers of the decoder, columns its heads. The more orange a patch, the more was read of it; each map has its own scale.",
   gridPatch:
-    "Rows are layers of the picture's encoder, columns its heads. The darker a patch, the more was read of it; each map has its own scale.",
+    "Rows are layers of the picture's encoder, columns its heads. The more orange a patch, the more was read of it; each map has its own scale.",
   gridWords: "And the words, through heads of their own",
   gridWordsIntro:
     "Each bar is a word of the prompt, in its order; the last is the mark of its end.",
@@ -96,8 +96,8 @@ const ZH = {
   ranking: (who, what) => `${who}，${what}，由强到弱`,
   rest: (n) => `其余 ${n} 个`,
   grid: "每一层，每个头",
-  gridQuery: "行是解码器的层，列是它的头。图块越深，被读得越多；每张小图各有刻度。",
-  gridPatch: "行是图片编码器的层，列是它的头。图块越深，被读得越多；每张小图各有刻度。",
+  gridQuery: "行是解码器的层，列是它的头。图块越橙，被读得越多；每张小图各有刻度。",
+  gridPatch: "行是图片编码器的层，列是它的头。图块越橙，被读得越多；每张小图各有刻度。",
   gridWords: "还有词，经由它们自己的头",
   gridWordsIntro: "每一条是提示里的一个词，按原来的顺序；最后一条是句末标记。",
   mostPatch: (p) => `最多 ${p}`,
