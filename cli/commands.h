@@ -9,6 +9,7 @@ namespace qkv::cli {
 void add_look_command(CLI::App& app);
 void add_translate_command(CLI::App& app);
 void add_search_command(CLI::App& app);
+void add_find_command(CLI::App& app);
 void add_claims_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_isa_command(CLI::App& app);

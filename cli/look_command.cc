@@ -45,7 +45,8 @@ void run_look(const LookOptions& options) {
   } catch (const std::invalid_argument& error) {
     throw Failure(Exit::usage, error.what());
   }
-  if (const std::string unknown = unknown_characters(model, options.text, encoding.pieces);
+  if (const std::string unknown =
+          unknown_characters(model.tokenizer(), options.text, encoding.pieces);
       !unknown.empty()) {
     warn("note: the model does not know these characters and reads all of them alike: " + unknown);
   }

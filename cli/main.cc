@@ -16,6 +16,7 @@ void add_commands(CLI::App& app) {
   add_look_command(app);
   add_translate_command(app);
   add_search_command(app);
+  add_find_command(app);
   add_serve_command(app);
   add_claims_command(app);
   add_bench_command(app);
@@ -34,9 +35,11 @@ int run(int argc, char** argv) {
       "  qkv look \"The cat sat on the mat because it was tired\" --heads\n"
       "  qkv translate \"The cat sits on the mat\" --alignment\n"
       "  qkv search \"我想找关于量子物理的书\" books.tsv\n"
+      "  qkv find \"红色的车\" street.png --out found.png\n"
       "  qkv claims\n\n"
       "qkv COMMAND --help tells about one command. Exit codes: 0 fine, 1 failure, 2 wrong usage,\n"
-      "3 the text, 4 the model, 5 output closed early. QKV_ISA=name forces an instruction set\n"
+      "3 the text or picture, 4 the model, 5 output closed early. QKV_ISA=name forces an "
+      "instruction set\n"
       "(see qkv isa).");
   add_commands(app);
   if (argc <= 1) {

@@ -38,13 +38,12 @@ void check_text(std::string_view text, const std::string& name) {
 
 std::string other_language(const std::string& language) { return language == "zh" ? "en" : "zh"; }
 
-std::string unknown_characters(const models::Translator& model, std::string_view text,
+std::string unknown_characters(const models::Tokenizer& tokenizer, std::string_view text,
                                std::span<const models::Piece> pieces) {
   std::set<std::string> seen;
   std::string all;
   for (const models::Piece& piece : pieces) {
-    if (piece.special || piece.id != model.tokenizer().unknown_id() || piece.begin >= piece.end)
-      continue;
+    if (piece.special || piece.id != tokenizer.unknown_id() || piece.begin >= piece.end) continue;
     const std::string unknown(lens::trim(text.substr(piece.begin, piece.end - piece.begin)));
     if (unknown.empty() || !seen.insert(unknown).second) continue;
     if (seen.size() > 20) return all + " …";

@@ -26,8 +26,8 @@ void check_utf8(std::string_view text, const std::string& name);
 // The language that a sentence in `language` is translated to, unless the user says otherwise.
 std::string other_language(const std::string& language);
 
-// The characters of the text that the model's vocabulary lacks, one after another without repeats; empty if it knows all.
-std::string unknown_characters(const models::Translator& model, std::string_view text,
+// The characters of the text that the vocabulary lacks, one after another without repeats; empty if it knows all.
+std::string unknown_characters(const models::Tokenizer& tokenizer, std::string_view text,
                                std::span<const models::Piece> pieces);
 
 // A message of the translator without the name of its function.

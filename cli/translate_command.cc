@@ -235,7 +235,8 @@ class Translate {
       report.source_language = part.source_language;
       report.target_language = part.target_language;
       report.cut |= part.cut;
-      if (const std::string unknown = unknown_characters(model_, job.texts[i], part.source);
+      if (const std::string unknown =
+              unknown_characters(model_.tokenizer(), job.texts[i], part.source);
           !unknown.empty()) {
         note(job.place + ": the model does not know these characters: " + unknown);
       }

@@ -251,4 +251,25 @@ std::string to_json(const SearchReport& report) {
                {"entropy", single(report.entropy)}});
 }
 
+std::string to_json(const FindReport& report) {
+  const Json size = {report.height, report.width};
+  Json objects = Json::array();
+  for (const FoundObject& object : report.objects)
+    objects.push_back(
+        {{"score", exact(object.score)},
+         {"bbox", {exact(object.x), exact(object.y), exact(object.width), exact(object.height)}},
+         {"area", object.area},
+         {"segmentation", {{"size", size}, {"counts", object.counts}}}});
+  Json json = {{"schema", kSchema},
+               {"prompt", report.prompt},
+               {"language", report.language},
+               {"file", report.file},
+               {"model", report.model},
+               {"size", size},
+               {"presence", exact(report.presence)},
+               {"objects", std::move(objects)}};
+  if (report.objects.empty()) json["sentence"] = nothing_found(report);
+  return dump(json);
+}
+
 }  // namespace qkv::lens

@@ -8,6 +8,7 @@
 #include "lens/alignment.h"
 #include "lens/claims.h"
 #include "lens/explain.h"
+#include "lens/find_report.h"
 #include "lens/report.h"
 #include "lens/search_report.h"
 
@@ -17,6 +18,7 @@ std::string to_json(const Report& report);
 std::string to_json(const Explanation& explanation);
 std::string to_json(const std::vector<Claim>& claims);
 std::string to_json(const SearchReport& report);
+std::string to_json(const FindReport& report);
 
 // One translation. A text that was translated sentence by sentence has several alignments, in order; their words follow one
 // another, and no word of one sentence read a word of another.

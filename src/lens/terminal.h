@@ -8,6 +8,7 @@
 #include "lens/alignment.h"
 #include "lens/claims.h"
 #include "lens/explain.h"
+#include "lens/find_report.h"
 #include "lens/report.h"
 #include "lens/search_report.h"
 
@@ -25,5 +26,7 @@ std::string to_terminal(const Alignment& alignment, const Screen& screen);
 std::string to_terminal(const Claim& claim, const Screen& screen);
 // A line for each title, with the words that matched.
 std::string to_terminal(const SearchReport& report, const Screen& screen);
+// A line for each object, or that there is none.
+std::string to_terminal(const FindReport& report, const Screen& screen);
 
 }  // namespace qkv::lens

@@ -12,7 +12,7 @@ import re
 import sys
 from pathlib import Path
 
-ROOMS = ["kernels", "attention", "layers", "models", "memory", "library", "lens"]  # from the ground up
+ROOMS = ["kernels", "attention", "layers", "models", "memory", "library", "lens", "picture"]  # from the ground up
 BELOW = {
     "kernels": set(),
     "attention": {"kernels"},
@@ -21,6 +21,7 @@ BELOW = {
     "memory": {"kernels", "attention"},
     "library": {"kernels", "attention", "layers", "models"},
     "lens": {"kernels", "attention", "layers", "models", "memory", "library"},
+    "picture": set(),
 }
 DOORS = ["cli", "sql", "python", "page"]
 TOP = ["bench", "examples", "fuzz", "tests"]
@@ -35,6 +36,7 @@ STRANGERS = {
     "memory": ["iostream", "sqlite3", "postgres", "CLI/"],
     "library": ["iostream", "sqlite3", "CLI/"],
     "lens": ["CLI/"],
+    "picture": ["thread", "filesystem", "iostream", "nlohmann/", "unicode/", "sentencepiece", "CLI/"],
 }
 INTRINSICS = ("immintrin.h", "x86intrin.h", "arm_neon.h", "arm_sve.h", "emmintrin.h", "xmmintrin.h")
 MOST_LINES = 600

@@ -6,6 +6,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace qkv::models::finder {
 namespace {
@@ -71,6 +72,20 @@ Frame Frame::fit(std::int64_t width, std::int64_t height, int image) {
   return {width, height, scale, (side - scale * w) / 2, (side - scale * h) / 2};
 }
 
+PixelBox in_picture(const Box& box, const Config& config, const Frame& frame) {
+  // [from, to] along one axis, from a middle and a size in fractions of the square
+  const auto range = [&](float middle, float size, float start, std::int64_t most) {
+    const auto side = static_cast<float>(config.image), end = static_cast<float>(most);
+    const auto at = [&](float place) {
+      return std::clamp((place * side - start) / frame.scale, 0.0f, end);
+    };
+    return std::pair{at(middle - size / 2), at(middle + size / 2)};
+  };
+  const auto [left, right] = range(box.x, box.width, frame.left, frame.width);
+  const auto [top, bottom] = range(box.y, box.height, frame.top, frame.height);
+  return {left, top, right - left, bottom - top};
+}
+
 Answer answer(const Output& output, const Config& config, const Frame& frame,
               const Thresholds& thresholds) {
   if (frame.width < 1 || frame.height < 1)
@@ -97,7 +112,9 @@ Answer answer(const Output& output, const Config& config, const Frame& frame,
           return same_object(logits, logits_of(other.query), thresholds.same);
         }))
       continue;
-    found.objects.push_back({query, score, output.boxes[query], enlarge(logits, config, frame)});
+    std::vector<std::uint8_t> mask = enlarge(logits, config, frame);
+    if (std::find(mask.begin(), mask.end(), 1) == mask.end()) continue;  // beside the picture
+    found.objects.push_back({query, score, output.boxes[query], std::move(mask)});
   }
   return found;
 }

@@ -40,6 +40,16 @@ struct Answer {
   std::vector<Object> objects;  // best first; none where the presence is below its threshold
 };
 
+struct PixelBox {  // x, y: the upper left corner, in pixels of the picture
+  float x = 0;
+  float y = 0;
+  float width = 0;
+  float height = 0;
+};
+
+// The part of the box that lies in the picture.
+PixelBox in_picture(const Box& box, const Config& config, const Frame& frame);
+
 // Throws std::invalid_argument for a frame without pixels.
 Answer answer(const Output& output, const Config& config, const Frame& frame,
               const Thresholds& thresholds = {});
