@@ -9,7 +9,7 @@ import {
   rangeOf,
   weightsOf,
 } from "qkv/find_data.js";
-import { askerName, patchStream, rowName } from "qkv/find_names.js";
+import { askerName, itself, patchStream, rowName } from "qkv/find_names.js";
 import { boxAround, outline, paintHeat, paintMasks, stroke, thumbnail } from "qkv/find_picture.js";
 import { number, percent } from "qkv/text.js";
 
@@ -139,7 +139,8 @@ export function answerView(first, change) {
     const zoom = width / picture.width;
     const pen = context(canvas, width, picture.height * zoom);
     const object = objectOf(state);
-    if (state.view === "read") paintHeat(pen, find, read().weights, width, picture.height * zoom);
+    if (state.view === "read")
+      paintHeat(pen, find, read().weights, itself(state), width, picture.height * zoom);
     else if (state.view === "masks") paintMasks(pen, find, width, object);
     else pen.drawImage(find.image, 0, 0, width, picture.height * zoom);
     if (object && state.view !== "plain")
@@ -230,11 +231,13 @@ export function answerView(first, change) {
     const { layer, asker } = state;
     const stream = patchStream(asker);
     const { weights, holds } = read();
-    const range = rangeOf(find, weights);
+    const own = itself(state);
+    const range = rangeOf(find, weights, own);
     const object = objectOf(state);
     const on = object && onObject(find, object, weights);
     facts.replaceChildren(
       ...[
+        own >= 0 && say.itself(percent(weights[own])),
         say.scale(percent(range.least), percent(range.most)),
         say.inEffect(number(effective(weights), 0), weights.length),
         on && say.onObject(percent(on.share), percent(on.chance)),

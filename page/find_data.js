@@ -171,8 +171,9 @@ export function onObject(find, object, weights) {
   return { share, chance: chance / Math.max(1, inside) };
 }
 
-/** Of the patches that show the picture. @param {Find} find @param {ArrayLike<number>} weights */
-export function rangeOf(find, weights) {
+/** Of the patches that show the picture, but that which asks: a patch may read itself more than all others.
+ * @param {Find} find @param {ArrayLike<number>} weights @param {number} [itself] */
+export function rangeOf(find, weights, itself = -1) {
   let least = Infinity;
   let most = 0;
   let beside = 0;
@@ -181,6 +182,7 @@ export function rangeOf(find, weights) {
       beside += weight;
       return;
     }
+    if (patch === itself) return;
     least = Math.min(least, weight);
     most = Math.max(most, weight);
   });

@@ -1,7 +1,7 @@
 // The grids of a finder's page: of every layer and head a small map of the picture, and a small chart of the prompt's words.
 import { colour, context, el } from "qkv/dom.js";
 import { overWords, rangeOf, weightsOf } from "qkv/find_data.js";
-import { askerName, patchStream } from "qkv/find_names.js";
+import { askerName, itself, patchStream } from "qkv/find_names.js";
 import { paintHeat } from "qkv/find_picture.js";
 import { percent } from "qkv/text.js";
 
@@ -84,8 +84,9 @@ export function gridView(first, change) {
     (state, canvas, layer, head) => {
       const { weights } = weightsOf(find, stream, layer, head, state.asker.row);
       const height = Math.max(1, Math.round((SIDE * find.picture.height) / find.picture.width));
-      paintHeat(context(canvas, SIDE, height), find, weights, SIDE, height);
-      return say.mostPatch(percent(rangeOf(find, weights).most));
+      const own = itself(state);
+      paintHeat(context(canvas, SIDE, height), find, weights, own, SIDE, height);
+      return say.mostPatch(percent(rangeOf(find, weights, own).most));
     },
     (layer, head) => change({ layer, head, open: null, view: "read" }),
     (state) => state.head,

@@ -21,3 +21,6 @@ export function rowName(state, stream, row) {
 /** @param {State} state */
 export const askerName = (state) =>
   rowName(state, state.asker.kind === "patch" ? "encoder" : "queries", state.asker.row);
+
+/** The patch that asks, or −1. @param {State} state */
+export const itself = (state) => (state.asker.kind === "patch" ? state.asker.row : -1);

@@ -8,7 +8,9 @@ import { patchBox, rangeOf } from "qkv/find_data.js";
 /** 0 for the patch that was read least, 1 for the most. @param {ArrayLike<number>} weights @param {{least: number, most: number}} range
  * @param {number} patch */
 export const shade = (weights, range, patch) =>
-  range.most > range.least ? (weights[patch] - range.least) / (range.most - range.least) : 0;
+  range.most > range.least
+    ? Math.min(1, (weights[patch] - range.least) / (range.most - range.least))
+    : 0;
 
 /** @type {WeakMap<Find, HTMLCanvasElement>} */
 const greys = new WeakMap();
@@ -34,10 +36,11 @@ function grey(find) {
 }
 
 /** What was read, orange over the picture in grey. @param {CanvasRenderingContext2D} pen @param {Find} find
- * @param {ArrayLike<number>} weights @param {number} width @param {number} height in CSS pixels */
-export function paintHeat(pen, find, weights, width, height) {
+ * @param {ArrayLike<number>} weights @param {number} itself the patch that asks, or −1 @param {number} width @param {number} height in
+ * CSS pixels */
+export function paintHeat(pen, find, weights, itself, width, height) {
   const zoom = width / find.picture.width;
-  const range = rangeOf(find, weights);
+  const range = rangeOf(find, weights, itself);
   pen.globalAlpha = 1;
   pen.fillStyle = colour("--paper");
   pen.fillRect(0, 0, width, height);

@@ -25,6 +25,7 @@ const EN = {
   viewRead: "what was read",
   viewMasks: "masks",
   viewPlain: "picture",
+  itself: (/** @type {string} */ p) => `${p} of itself`,
   scale: (/** @type {string} */ least, /** @type {string} */ most) => `${least} to ${most} a patch`,
   inEffect: (/** @type {string} */ n, /** @type {number} */ all) =>
     `in effect ${n} of ${all} patches`,
@@ -46,7 +47,7 @@ const EN = {
   gridQuery:
     "Rows are layers of the decoder, columns its heads. The more orange a patch, the more was read of it; each map has its own scale.",
   gridPatch:
-    "Rows are layers of the picture's encoder, columns its heads. The more orange a patch, the more was read of it; each map has its own scale.",
+    "Rows are layers of the picture's encoder, columns its heads. The more orange a patch, the more was read of it; each map has its own scale, without what the patch read of itself.",
   gridWords: "And the words, through heads of their own",
   gridWordsIntro:
     "Each bar is a word of the prompt, in its order; the last is the mark of its end.",
@@ -81,6 +82,7 @@ const ZH = {
   viewRead: "读了哪里",
   viewMasks: "掩码",
   viewPlain: "原图",
+  itself: (p) => `读自己 ${p}`,
   scale: (least, most) => `每个图块 ${least} 到 ${most}`,
   inEffect: (n, all) => `${all} 个图块中有效 ${n} 个`,
   onObject: (p, c) => `${p} 落在物体上，随机为 ${c}`,
@@ -97,7 +99,8 @@ const ZH = {
   rest: (n) => `其余 ${n} 个`,
   grid: "每一层，每个头",
   gridQuery: "行是解码器的层，列是它的头。图块越橙，被读得越多；每张小图各有刻度。",
-  gridPatch: "行是图片编码器的层，列是它的头。图块越橙，被读得越多；每张小图各有刻度。",
+  gridPatch:
+    "行是图片编码器的层，列是它的头。图块越橙，被读得越多；每张小图各有刻度，不计图块读自己的部分。",
   gridWords: "还有词，经由它们自己的头",
   gridWordsIntro: "每一条是提示里的一个词，按原来的顺序；最后一条是句末标记。",
   mostPatch: (p) => `最多 ${p}`,
