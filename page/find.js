@@ -1,5 +1,5 @@
 // The page of a finder's run: keeps who asks, through which layer and heads, and lets each view draw it.
-import { readFind, sharpestLayer, streamRun, weightsOf } from "qkv/find_data.js";
+import { readFinds, sharpestLayer, streamRun, weightsOf } from "qkv/find_data.js";
 import { el } from "qkv/dom.js";
 import { answerView } from "qkv/find_answer.js";
 import { gridView, wordGridView } from "qkv/find_grid.js";
@@ -83,9 +83,9 @@ function opening(find) {
   return { find, asker, from: asker, layer, head: -1, wordHead: -1, focus: null, open: null };
 }
 
-/** @param {any[]} data */
+/** @param {any} data */
 export async function startFind(data) {
-  const finds = await Promise.all(data.map(readFind));
+  const finds = await readFinds(data);
   const { bar, main, foot } = frame();
   let language = chosenLanguage();
   /** @type {State} */

@@ -16,30 +16,45 @@ import { agreement, softmaxRow } from "qkv/math.js";
  *   objects: Found[], side: number, inside: boolean[], streams: Record<Stream, Layer[]>, image: HTMLImageElement}} Find
  */
 
-/** @param {any} json @returns {Promise<Find>} */
-export async function readFind(json) {
-  const { encoder, queries, words, patches, objects, picture, ...rest } = json;
-  const streams = {
-    encoder: layersOf(encoder),
-    queries: layersOf(queries),
-    words: layersOf(words),
-    patches: layersOf(patches),
-  };
-  const side = Math.round(Math.sqrt(streams.patches[0].keys));
+/** One for each prompt. @param {any} data @returns {Promise<Find[]>} */
+export async function readFinds(data) {
+  const { picture, version, isa } = data;
+  const encoder = layersOf(data.encoder);
   const image = new Image();
   image.src = `data:image/png;base64,${picture.png}`;
   await image.decode();
-  /** @type {Find} */
-  const find = { ...rest, picture, streams, side, image, inside: [], objects: [] };
-  find.inside = Array.from({ length: side * side }, (_, patch) => {
-    const { x, y, size } = patchBox(find, patch);
-    return x + size > 0 && y + size > 0 && x < picture.width && y < picture.height;
+  return data.prompts.map((/** @type {any} */ asked) => {
+    const { queries, words, patches, objects, ...rest } = asked;
+    const streams = {
+      encoder,
+      queries: layersOf(queries),
+      words: layersOf(words),
+      patches: layersOf(patches),
+    };
+    const side = Math.round(Math.sqrt(streams.patches[0].keys));
+    /** @type {Find} */
+    const find = {
+      ...rest,
+      kind: "find",
+      version,
+      isa,
+      picture,
+      image,
+      streams,
+      side,
+      inside: [],
+      objects: [],
+    };
+    find.inside = Array.from({ length: side * side }, (_, patch) => {
+      const { x, y, size } = patchBox(find, patch);
+      return x + size > 0 && y + size > 0 && x < picture.width && y < picture.height;
+    });
+    find.objects = objects.map((/** @type {any} */ object) => {
+      const mask = readMask(object.mask, picture.width * picture.height);
+      return { ...object, mask, cover: coverOf(find, mask) };
+    });
+    return find;
   });
-  find.objects = objects.map((/** @type {any} */ object) => {
-    const mask = readMask(object.mask, picture.width * picture.height);
-    return { ...object, mask, cover: coverOf(find, mask) };
-  });
-  return find;
 }
 
 /** @param {number[]} runs @param {number} size */

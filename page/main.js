@@ -155,6 +155,6 @@ function start(first, live) {
 }
 
 const data = JSON.parse(document.getElementById("runs")?.textContent ?? "[]");
-if (data[0]?.kind === "find") (await import("qkv/find.js")).startFind(data);
+if (data.kind === "find") (await import("qkv/find.js")).startFind(data);
 else if (data.kind === "watch") (await import("qkv/watch.js")).startWatch(data);
 else start(data.live ? [] : data.map(readRun), Boolean(data.live));

@@ -10,7 +10,6 @@
 #include <vector>
 
 #include "layers/tape.h"
-#include "lens/terminal.h"
 #include "lens/words.h"
 #include "models/finder/answer.h"
 #include "models/tokenizer.h"
@@ -26,7 +25,8 @@ struct FindRun {
   int image = 0;                          // pixels a side of that square
   const models::finder::Answer* answer = nullptr;
   const models::finder::Output* output = nullptr;
-  const layers::AttentionTape* tape = nullptr;  // of look and of ask
+  const layers::AttentionTape* tape = nullptr;    // of ask
+  const layers::AttentionTape* looked = nullptr;  // of look, for the page
 };
 
 // What one query read through one head, or on average over the heads of a layer.
@@ -63,6 +63,7 @@ struct FindReadings {
 FindReadings read_run(const FindRun& run);
 
 // For each asker the words it read, by layer, beside a map of at most 16 × 16 cells in block characters.
+struct Screen;
 std::string to_terminal(const FindReadings& report, const Screen& screen);
 
 // {"words": […], "specials": […], "side": 16, "asked": [{"object": 0, "score": 0.98, "layers": [{"layer": 0, "words": […], "patches":

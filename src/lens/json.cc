@@ -269,6 +269,7 @@ std::string to_json(const FindReport& report) {
                {"presence", exact(report.presence)},
                {"objects", std::move(objects)}};
   if (report.objects.empty()) json["sentence"] = nothing_found(report);
+  if (report.read) json["read"] = reading_json(*report.read);
   return dump(json);
 }
 

@@ -89,20 +89,16 @@ std::string fill(const std::string& runs, Pages pages) {
   return page;
 }
 
-std::string list_of(std::span<const std::string> runs) {
-  std::string list;
-  for (const std::string& run : runs) list += (list.empty() ? "" : ",") + escape_for_script(run);
-  return "[" + list + "]";
-}
-
 }  // namespace
 
 std::string run_page(std::span<const std::string> runs) {
-  return fill(list_of(runs), Pages::sentences);
+  std::string list;
+  for (const std::string& run : runs) list += (list.empty() ? "" : ",") + escape_for_script(run);
+  return fill("[" + list + "]", Pages::sentences);
 }
 
-std::string find_page(std::span<const std::string> runs) {
-  return fill(list_of(runs), Pages::pictures);
+std::string find_page(const std::string& data) {
+  return fill(escape_for_script(data), Pages::pictures);
 }
 
 std::string live_page() { return fill("{\"live\":true}", Pages::sentences); }

@@ -38,14 +38,15 @@ struct PagePicture {
   std::int64_t height = 0;
   std::string_view png;  // the caller's
 };
-// Throws std::invalid_argument for a picture without pixels, or a tape that is not of a finder's look and ask.
-std::string page_data(const FindRun& run, const PagePicture& picture);
+// One or several prompts asked of one picture, for find_page. Throws std::invalid_argument for no run, a picture without pixels, or a
+// tape that is not a finder's.
+std::string page_data(std::span<const FindRun> runs, const PagePicture& picture);
 
 // One page over one or several runs (the sentences of a text); each is what page_data gave.
 std::string run_page(std::span<const std::string> runs);
 
-// The same over runs of a finder.
-std::string find_page(std::span<const std::string> runs);
+// The page over what page_data gave of a finder's runs.
+std::string find_page(const std::string& data);
 
 // The page that asks a server for its runs: GET look?text=… and translate?text=… answer with a JSON list of page_data, or with
 // {"error": "…"}.

@@ -1,4 +1,4 @@
-// The data of a finder's run for the page: docs/page.md lists the fields, page/find_data.js reads them.
+// The data of a finder's runs for the page: docs/page.md lists the fields, page/find_data.js reads them.
 #include <cmath>
 #include <stdexcept>
 
@@ -50,17 +50,10 @@ PageJson run_lengths(const Object& object, const models::finder::Frame& frame,
   return runs;
 }
 
-}  // namespace
-
-std::string page_data(const FindRun& run, const PagePicture& picture) {
-  if (picture.width < 1 || picture.height < 1 || picture.png.empty())
-    throw std::invalid_argument("expected a picture in PNG for the page, got " +
-                                std::to_string(picture.width) + "×" +
-                                std::to_string(picture.height) + " pixels in " +
-                                std::to_string(picture.png.size()) + " bytes");
+PageJson asked(const FindRun& run, const PagePicture& picture) {
   const PieceMap map(run.prompt, run.pieces);
-  const auto of = [&](std::string_view block, std::string_view what) {
-    return finder_records(*run.tape, block, what);
+  const auto of = [&](std::string_view what) {
+    return layers_of(finder_records(*run.tape, "decoder", what));
   };
   PageJson objects = PageJson::array();
   for (const Object& object : run.answer->objects)
@@ -70,29 +63,44 @@ std::string page_data(const FindRun& run, const PagePicture& picture) {
   PageJson scores = PageJson::array();
   for (const float score : run.output->score)
     scores.push_back(1 / (1 + std::exp(-static_cast<double>(score))));
+  return {{"prompt", page_side(run.prompt, run.language, run.pieces, map)},
+          {"presence", static_cast<double>(run.answer->presence)},
+          {"objects", std::move(objects)},
+          {"scores", std::move(scores)},
+          {"chosen", run.output->chosen},
+          {"queries", of("self")},
+          {"words", of("words")},
+          {"patches", of("picture")}};
+}
+
+}  // namespace
+
+std::string page_data(std::span<const FindRun> runs, const PagePicture& picture) {
+  if (runs.empty()) throw std::invalid_argument("expected one prompt at least, got none");
+  if (picture.width < 1 || picture.height < 1 || picture.png.empty())
+    throw std::invalid_argument("expected a picture in PNG for the page, got " +
+                                std::to_string(picture.width) + "×" +
+                                std::to_string(picture.height) + " pixels in " +
+                                std::to_string(picture.png.size()) + " bytes");
+  const FindRun& first = runs.front();
+  PageJson prompts = PageJson::array();
+  for (const FindRun& run : runs) prompts.push_back(asked(run, picture));
   return page_text({{"schema", 1},
                     {"kind", "find"},
                     {"version", version()},
                     {"isa", isa()},
-                    {"prompt", page_side(run.prompt, run.language, run.pieces, map)},
                     {"picture",
                      {{"png", base64(picture.png)},
                       {"width", picture.width},
                       {"height", picture.height},
-                      {"seen_width", run.frame.width},
-                      {"seen_height", run.frame.height},
-                      {"image", run.image},
-                      {"left", static_cast<double>(run.frame.left)},
-                      {"top", static_cast<double>(run.frame.top)},
-                      {"scale", static_cast<double>(run.frame.scale)}}},
-                    {"presence", static_cast<double>(run.answer->presence)},
-                    {"objects", std::move(objects)},
-                    {"scores", std::move(scores)},
-                    {"chosen", run.output->chosen},
-                    {"encoder", layers_of(of("picture", "self"))},
-                    {"queries", layers_of(of("decoder", "self"))},
-                    {"words", layers_of(of("decoder", "words"))},
-                    {"patches", layers_of(of("decoder", "picture"))}});
+                      {"seen_width", first.frame.width},
+                      {"seen_height", first.frame.height},
+                      {"image", first.image},
+                      {"left", static_cast<double>(first.frame.left)},
+                      {"top", static_cast<double>(first.frame.top)},
+                      {"scale", static_cast<double>(first.frame.scale)}}},
+                    {"encoder", layers_of(finder_records(*first.looked, "picture", "self"))},
+                    {"prompts", std::move(prompts)}});
 }
 
 }  // namespace qkv::lens

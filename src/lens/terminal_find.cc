@@ -32,15 +32,16 @@ std::string to_terminal(const FindReport& report, const Screen& screen) {
                                columns),
                            Ink::dim, screen) +
                      "\n";
+  const std::string read = report.read ? "\n" + to_terminal(*report.read, screen) : "";
   if (report.objects.empty())
-    return text + paint(printable(nothing_found(report)), Ink::bold, screen) + "\n";
+    return text + paint(printable(nothing_found(report)), Ink::bold, screen) + "\n" + read;
   const std::string found = ": " + std::to_string(report.objects.size()) + " found, present " +
                             percent(static_cast<double>(report.presence));
   text += paint(fit(printable(report.prompt), columns - width(found)), Ink::bold, screen) + found +
           "\n";
   for (std::size_t i = 0; i < report.objects.size(); ++i)
     text += line(i + 1, report.objects[i], report, screen);
-  return text;
+  return text + read;
 }
 
 }  // namespace qkv::lens

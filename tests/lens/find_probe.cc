@@ -7,6 +7,7 @@
 #include <fstream>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,9 +32,9 @@ json answer(const models::finder::Finder& finder, const models::Tokenizer& token
   const std::vector<models::Piece> pieces = tokenizer.encode(prompt, "");
   std::vector<int> ids;
   for (const models::Piece& piece : pieces) ids.push_back(piece.id);
-  layers::AttentionTape tape;
+  layers::AttentionTape looked, tape;
   const models::finder::Picture picture =
-      finder.look(request.at("rgb").get<std::vector<float>>(), 0, &tape);
+      finder.look(request.at("rgb").get<std::vector<float>>(), 0, &looked);
   const models::finder::Output output = finder.ask(picture, ids, 0, &tape);
   const int image = finder.config().image;
   const auto frame = models::finder::Frame::fit(request.at("width"), request.at("height"), image);
@@ -42,10 +43,11 @@ json answer(const models::finder::Finder& finder, const models::Tokenizer& token
   thresholds.score = request.value("score", thresholds.score);
   const models::finder::Answer found =
       models::finder::answer(output, finder.config(), frame, thresholds);
-  const lens::FindRun run = {prompt, language, pieces, frame, image, &found, &output, &tape};
+  const lens::FindRun run = {prompt, language, pieces, frame,  image,
+                             &found, &output,  &tape,  &looked};
   if (request.contains("html")) {
     const std::string png = read_file(request.at("png"));
-    const std::string data[] = {lens::page_data(run, {frame.width, frame.height, png})};
+    const std::string data = lens::page_data(std::span(&run, 1), {frame.width, frame.height, png});
     std::ofstream(request.at("html").get<std::string>(), std::ios::binary) << lens::find_page(data);
   }
   const lens::FindReadings report = lens::read_run(run);

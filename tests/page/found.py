@@ -1,0 +1,35 @@
+"""Writes a small finder with random weights that finds something in any picture, for tests of the page.
+
+    .venv/bin/python tests/page/found.py FOLDER
+"""
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from training.finder.export import write  # noqa: E402
+from training.finder.model import Finder, Shape  # noqa: E402
+
+# The bundled vocabulary, and otherwise as small as it goes; 8 × 8 patches.
+SHAPE = Shape(image=128, fine=8, middle=16, width=24, heads=3, picture_layers=2, picture_ffn=24, piece=8, text_layers=1, text_ffn=24,
+              decoder_layers=2, decoder_ffn=24, queries=5, pixel=8)
+
+
+def main():
+    torch.manual_seed(3)
+    model = Finder(SHAPE)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.dim() == 2 and "position" not in name:
+                p.mul_(2.0)  # heads that choose
+        model.presence.bias.fill_(3.0)
+        model.score.bias.fill_(2.0)
+        model.mask.out.bias[-1] = -0.3
+    write(model, Path(sys.argv[1]), torch.float32)
+
+
+if __name__ == "__main__":
+    main()
