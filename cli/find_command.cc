@@ -99,7 +99,10 @@ void write_overlay(const std::string& path, picture::Image image, const std::vec
 
 lens::FindRun run_of(const Found& found, const layers::AttentionTape& looked, const Frame& frame,
                      const models::finder::Config& config) {
-  lens::FindRun run = {.prompt = found.prompt, .language = found.language, .pieces = found.pieces};
+  lens::FindRun run;
+  run.prompt = found.prompt;
+  run.language = found.language;
+  run.pieces = found.pieces;
   run.frame = frame;
   run.image = config.image;
   run.answer = &found.answer;

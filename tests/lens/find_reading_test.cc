@@ -45,7 +45,10 @@ struct Example {
     output.chosen = {0, 3, 1};
   }
   FindRun run() const {
-    FindRun run = {.prompt = prompt, .language = "en", .pieces = pieces};
+    FindRun run;
+    run.prompt = prompt;
+    run.language = "en";
+    run.pieces = pieces;
     run.frame = models::finder::Frame::fit(4, 2, 4);
     run.image = 4;
     run.answer = &answer;
