@@ -164,13 +164,17 @@ void run_find(const FindCommand& command) {
       in_square(image, frame, config), command.threads, command.html.empty() ? nullptr : &looked);
 
   std::vector<Found> all;
-  std::string output;
+  std::vector<lens::FindReport> reports;
   for (const std::string& prompt : prompts) {
     all.push_back(find(model, seen, frame, prompt, command));
-    lens::FindReport report = report_of(all.back(), command, frame, config);
+    lens::FindReport& report = reports.emplace_back(report_of(all.back(), command, frame, config));
     if (command.show) report.read = lens::read_run(run_of(all.back(), looked, frame, config));
-    output +=
-        command.json ? lens::to_json(report) + "\n" : lens::to_terminal(report, standard_screen());
+  }
+  std::string output;
+  if (command.json) {
+    for (const lens::FindReport& report : reports) output += lens::to_json(report) + "\n";
+  } else {
+    output = lens::to_terminal(reports, standard_screen());
   }
   if (!command.html.empty()) write_page(command, image, all, looked, frame, config);
   if (!command.out.empty()) write_overlay(command.out, std::move(image), all);
@@ -186,7 +190,6 @@ void add_find_command(CLI::App& app) {
   sub->add_option("PROMPT... PICTURE", command->words,
                   "What to find, in English or Chinese, once or more; then a PNG or JPEG file")
       ->required()
-      ->expected(2, 65)
       ->type_name("");
   sub->add_option(
          "-o,--out", command->out,
@@ -213,7 +216,11 @@ void add_find_command(CLI::App& app) {
       "Examples:\n"
       "  qkv find \"红色的车\" examples/pictures/street.png --out found.png\n"
       "  qkv find \"red car\" \"tree\" examples/pictures/street.png --json");
-  sub->callback([command] { run_find(*command); });
+  sub->callback([command] {
+    if (command->words.size() < 2)
+      throw CLI::ArgumentMismatch("expected PROMPT and PICTURE, got one of them");
+    run_find(*command);
+  });
 }
 
 }  // namespace qkv::cli

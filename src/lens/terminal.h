@@ -2,6 +2,7 @@
 // (and what was left out said), harmless whatever the text holds.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -26,7 +27,7 @@ std::string to_terminal(const Alignment& alignment, const Screen& screen);
 std::string to_terminal(const Claim& claim, const Screen& screen);
 // A line for each title, with the words that matched.
 std::string to_terminal(const SearchReport& report, const Screen& screen);
-// A line for each object, or that there is none.
-std::string to_terminal(const FindReport& report, const Screen& screen);
+// Of one picture, for each prompt: a line for each object, or that there is none.
+std::string to_terminal(std::span<const FindReport> reports, const Screen& screen);
 
 }  // namespace qkv::lens

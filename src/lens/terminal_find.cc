@@ -23,25 +23,33 @@ std::string line(std::size_t number, const FoundObject& object, const FindReport
          "  box " + pad_right(box, 20) + "  " + percent(share) + " of the picture\n";
 }
 
-}  // namespace
-
-std::string to_terminal(const FindReport& report, const Screen& screen) {
-  const int columns = std::max(screen.columns, 40);
-  std::string text = paint(fit(printable(report.file) + ", " + std::to_string(report.width) + "×" +
-                                   std::to_string(report.height) + " pixels",
-                               columns),
-                           Ink::dim, screen) +
-                     "\n";
-  const std::string read = report.read ? "\n" + to_terminal(*report.read, screen) : "";
+std::string answer(const FindReport& report, const Screen& screen) {
   if (report.objects.empty())
-    return text + paint(printable(nothing_found(report)), Ink::bold, screen) + "\n" + read;
+    return paint(printable(nothing_found(report)), Ink::bold, screen) + "\n";
   const std::string found = ": " + std::to_string(report.objects.size()) + " found, present " +
                             percent(static_cast<double>(report.presence));
-  text += paint(fit(printable(report.prompt), columns - width(found)), Ink::bold, screen) + found +
-          "\n";
+  const int cells = std::max(screen.columns, 40) - width(found);
+  std::string text = paint(fit(printable(report.prompt), cells), Ink::bold, screen) + found + "\n";
   for (std::size_t i = 0; i < report.objects.size(); ++i)
     text += line(i + 1, report.objects[i], report, screen);
-  return text + read;
+  return text;
+}
+
+}  // namespace
+
+std::string to_terminal(std::span<const FindReport> reports, const Screen& screen) {
+  std::string text;
+  for (const FindReport& report : reports) {
+    if (text.empty())
+      text = paint(fit(printable(report.file) + ", " + std::to_string(report.width) + "×" +
+                           std::to_string(report.height) + " pixels",
+                       std::max(screen.columns, 40)),
+                   Ink::dim, screen) +
+             "\n";
+    text += answer(report, screen);
+    if (report.read) text += "\n" + to_terminal(*report.read, screen);
+  }
+  return text;
 }
 
 }  // namespace qkv::lens

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <stdexcept>
-#include <string_view>
+#include <utility>
 
 namespace qkv::picture {
 namespace {
@@ -59,23 +60,38 @@ void paint_mask(Image& image, const Painted& object) {
     }
 }
 
+// Where a label as wide as this stands on a mask: its middle column, and the first row of the mask below it.
+std::pair<std::int64_t, std::int64_t> place_of(const Image& image,
+                                               std::span<const std::uint8_t> mask,
+                                               std::int64_t width) {
+  std::int64_t sum = 0, count = 0;
+  for (std::int64_t i = 0; i < std::ssize(mask); ++i)
+    if (mask[i] != 0) {
+      sum += i % image.width;
+      ++count;
+    }
+  const std::int64_t middle = count > 0 ? sum / count : 0;
+  for (std::int64_t i = 0; i < std::ssize(mask); ++i)
+    if (mask[i] != 0 && std::abs(i % image.width - middle) <= width / 2)
+      return {middle, i / image.width};
+  return {middle, 0};
+}
+
 void paint_label(Image& image, const Painted& object) {
   std::vector<const Glyph*> glyphs;
   for (const char character : object.label)
     if (const Glyph* glyph = glyph_of(character)) glyphs.push_back(glyph);
-  const auto first = std::find_if(object.mask.begin(), object.mask.end(),
-                                  [](std::uint8_t value) { return value != 0; });
-  if (glyphs.empty() || first == object.mask.end()) return;
+  if (glyphs.empty()) return;
 
   const std::int64_t dot = 2 * thickness(image), margin = dot;
   const std::int64_t width = std::ssize(glyphs) * (kGlyphWidth + 1) * dot - dot + 2 * margin;
   const std::int64_t height = kGlyphHeight * dot + 2 * margin;
-  const std::int64_t place = first - object.mask.begin();
+  const auto [x, y] = place_of(image, object.mask, width);
   const auto within = [](std::int64_t at, std::int64_t most) {
     return std::max<std::int64_t>(0, std::min(at, most));
   };
-  const std::int64_t left = within(place % image.width - width / 2, image.width - width);
-  const std::int64_t top = within(place / image.width - height, image.height - height);
+  const std::int64_t left = within(x - width / 2, image.width - width);
+  const std::int64_t top = within(y - height, image.height - height);
 
   fill(image, left, top, width, height, object.colour);
   const Colour ink = is_dark(object.colour) ? Colour{255, 255, 255} : Colour{0, 0, 0};

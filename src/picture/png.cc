@@ -41,6 +41,8 @@ Image decode_png(Bytes file, const Limits& limits) {
     png.fail("is no PNG that can be read");
   check_size(png.image.width, png.image.height, limits);
   png.image.format = PNG_FORMAT_RGB;
+  png.image.flags |=
+      PNG_IMAGE_FLAG_16BIT_sRGB;  // 16 bits without a gamma are sRGB too, not linear light
   Image image{png.image.width, png.image.height,
               std::vector<std::uint8_t>(PNG_IMAGE_SIZE(png.image)), false};
   const png_color white{255, 255, 255};

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "lens/page.h"
+#include "lens/terminal.h"
 #include "models/finder/finder.h"
 #include "models/tokenizer.h"
 

@@ -9,6 +9,7 @@
 #include "lens/find_report.h"
 #include "lens/json.h"
 #include "lens/page.h"
+#include "lens/terminal.h"
 #include "tests/lens/synthetic.h"
 
 namespace qkv::lens {
@@ -118,10 +119,10 @@ TEST(FindReading, TerminalShowsWordsAndMap) {
   report.file = "street.png";
   report.width = 4;
   report.height = 2;
-  const std::string without = to_terminal(report, {60, false});
+  const std::string without = to_terminal(std::span(&report, 1), {60, false});
   EXPECT_EQ(to_json(report).find("\"read\""), std::string::npos);
   report.read = read_run(example.run());
-  EXPECT_EQ(to_terminal(report, {60, false}), without + "\n" + text);
+  EXPECT_EQ(to_terminal(std::span(&report, 1), {60, false}), without + "\n" + text);
   const json said = json::parse(to_json(report));
   EXPECT_EQ(said["read"]["words"], json({"the", "red", "car"}));
   EXPECT_EQ(said["read"]["specials"], json({"⟨end⟩"}));
