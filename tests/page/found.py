@@ -13,8 +13,8 @@ sys.path.insert(0, str(ROOT))
 from training.finder.export import write  # noqa: E402
 from training.finder.model import Finder, Shape  # noqa: E402
 
-# The bundled vocabulary, and otherwise as small as it goes; 8 × 8 patches.
-SHAPE = Shape(image=128, fine=8, middle=16, width=24, heads=3, picture_layers=2, picture_ffn=24, piece=8, text_layers=1, text_ffn=24,
+# The bundled vocabulary, and otherwise as small as it goes: 16 × 16 patches, so that the page computes the encoder's weights.
+SHAPE = Shape(fine=8, middle=16, width=24, heads=3, picture_layers=2, picture_ffn=24, piece=8, text_layers=1, text_ffn=24,
               decoder_layers=2, decoder_ffn=24, queries=5, pixel=8)
 
 
