@@ -36,7 +36,11 @@ export function answerView(first, change) {
   const canvas = /** @type {HTMLCanvasElement} */ (
     el("canvas", { class: "picture", tabindex: 0, role: "application", "data-keep": "picture" })
   );
-  const box = el("div", { class: "picture-box" }, canvas);
+  const box = el(
+    "div",
+    { class: "picture-box", "--ratio": picture.width / picture.height },
+    canvas,
+  );
   const under = el("p", { class: "under small", role: "status" });
   const facts = el("ul", { class: "facts" });
   const source = el("div", {});
