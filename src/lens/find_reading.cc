@@ -1,9 +1,7 @@
 #include "lens/find_reading.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
-#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 #include "lens/piece_map.h"
@@ -13,7 +11,6 @@ namespace qkv::lens {
 namespace {
 
 using layers::AttentionRecord;
-using Json = nlohmann::ordered_json;
 
 // mean[i] += part[i] / count
 void add_share(std::vector<float>& mean, const std::vector<float>& part, int count) {
@@ -65,7 +62,7 @@ std::vector<bool> patches_inside(const FindRun& run, std::int64_t side) {
   return inside;
 }
 
-// How much of each patch the mask covers, of the mask's pixels whose middle lies in it and of what the patch shows beside the picture.
+// How much of each patch the mask covers; a pixel counts for the patch in which its middle lies.
 std::vector<float> cover_of(const FindRun& run, const models::finder::Object& object,
                             std::int64_t side) {
   const models::finder::Frame& frame = run.frame;
@@ -86,28 +83,6 @@ std::vector<float> cover_of(const FindRun& run, const models::finder::Object& ob
   std::vector<float> cover;
   for (const double sum : sums) cover.push_back(std::min(1.0F, static_cast<float>(sum)));
   return cover;
-}
-
-// The double that prints as the float does.
-double exact(float value) {
-  char digits[32];
-  *std::to_chars(digits, digits + sizeof digits - 1, value).ptr = '\0';
-  return std::strtod(digits, nullptr);
-}
-
-Json numbers(std::span<const float> values) {
-  Json list = Json::array();
-  for (const float value : values) list.push_back(exact(value));
-  return list;
-}
-
-Json reading(const FindReading& it, std::int64_t side) {
-  Json rows = Json::array();
-  for (std::int64_t y = 0; y < side; ++y)
-    rows.push_back(
-        numbers(std::span(it.patches)
-                    .subspan(static_cast<std::size_t>(y * side), static_cast<std::size_t>(side))));
-  return {{"words", numbers(it.words)}, {"patches", std::move(rows)}};
 }
 
 }  // namespace
@@ -167,39 +142,6 @@ OnObject on_object(const FindReadings& report, const FindAsker& asker, const Fin
   }
   if (inside > 0) found.chance /= inside;
   return found;
-}
-
-Json reading_json(const FindReadings& report) {
-  Json words = Json::array(), specials = Json::array(), asked = Json::array();
-  for (int i = 0; i < static_cast<int>(report.words.size()); ++i)
-    (i < report.prompt_words ? words : specials)
-        .push_back(report.words[static_cast<std::size_t>(i)].text);
-  for (const FindAsker& asker : report.asked) {
-    Json layers = Json::array();
-    for (const FindLayer& layer : asker.layers) {
-      const auto said = [&](const FindReading& it) {
-        Json json = reading(it, report.side);
-        if (!asker.cover.empty()) {
-          const OnObject on = on_object(report, asker, it);
-          json["on_object"] = on.share;
-          json["by_chance"] = on.chance;
-        }
-        return json;
-      };
-      Json heads = Json::array();
-      for (const FindReading& head : layer.heads) heads.push_back(said(head));
-      Json json = said(layer.mean);
-      json["heads"] = std::move(heads);
-      layers.push_back(std::move(json));
-    }
-    asked.push_back({{"object", asker.object < 0 ? Json(nullptr) : Json(asker.object)},
-                     {"score", exact(asker.score)},
-                     {"layers", std::move(layers)}});
-  }
-  return {{"words", std::move(words)},
-          {"specials", std::move(specials)},
-          {"side", report.side},
-          {"asked", std::move(asked)}};
 }
 
 }  // namespace qkv::lens

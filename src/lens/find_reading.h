@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string>
 #include <string_view>
@@ -65,10 +64,6 @@ FindReadings read_run(const FindRun& run);
 // For each asker the words it read, by layer, beside a map of at most 16 × 16 cells in block characters.
 struct Screen;
 std::string to_terminal(const FindReadings& report, const Screen& screen);
-
-// {"words": […], "specials": […], "side": 16, "asked": [{"object": 0, "score": 0.98, "layers": [{"layer": 0, "words": […], "patches":
-// [[…]], "heads": […]}]}]}: docs/json.md.
-nlohmann::ordered_json reading_json(const FindReadings& report);
 
 // How much of what was read lies on the object: Σ patches·cover; and by chance: the mean of cover over the patches inside.
 struct OnObject {

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "lens/json.h"
 #include "lens/page.h"
 #include "lens/terminal.h"
 #include "models/finder/finder.h"
@@ -51,11 +52,12 @@ json answer(const models::finder::Finder& finder, const models::Tokenizer& token
     const std::string data = lens::page_data(std::span(&run, 1), {frame.width, frame.height, png});
     std::ofstream(request.at("html").get<std::string>(), std::ios::binary) << lens::find_page(data);
   }
-  const lens::FindReadings report = lens::read_run(run);
+  lens::FindReport report;
+  report.read = lens::read_run(run);
   json queries = json::array();
   for (const models::finder::Object& object : found.objects) queries.push_back(object.query);
-  return {{"reading", lens::reading_json(report)},
-          {"terminal", lens::to_terminal(report, {request.value("columns", 80), false})},
+  return {{"reading", json::parse(lens::to_json(report)).at("read")},
+          {"terminal", lens::to_terminal(*report.read, {request.value("columns", 80), false})},
           {"presence", found.presence},
           {"objects", queries}};
 }
