@@ -219,9 +219,9 @@ export function mapView(first, change) {
     pen.fillRect(left - x * scale, top - y * scale, keys * scale, queries * scale);
     pen.imageSmoothingEnabled = false;
     if (blocks && map) {
-      const side = map.block * scale;
+      const [across, down] = [map.keys / map.block, map.queries / map.block]; // the last blocks may be cut
       const [px, py] = [left + (map.first_key - x) * scale, top + (map.first_query - y) * scale];
-      pen.drawImage(blocks, px, py, blocks.width * side, blocks.height * side);
+      pen.drawImage(blocks, 0, 0, across, down, px, py, map.keys * scale, map.queries * scale);
     }
     paintTiles(pen);
     pen.lineWidth = 1.5;

@@ -1,6 +1,8 @@
 """What a long run of any training here needs: the fastest type, a clean end when it is told to stop, files that are whole or not there."""
+import ctypes
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,3 +30,14 @@ def save_whole(state: dict[str, Any], path: Path):
     new = path.with_suffix(".new")
     torch.save(state, new)
     os.replace(new, path)
+
+
+def keep_memory():
+    """Freed memory stays with the process. A step frees and asks again for hundreds of blocks that glibc would give back to the kernel
+    each time, which then clears every page anew: a tenth of a step's time and more."""
+    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        return
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # of malloc.h
+    libc.mallopt(mmap_max, 0)
+    libc.mallopt(trim_threshold, 2**31 - 1)
+    libc.mallopt(top_pad, 64 << 20)

@@ -200,7 +200,7 @@ def page(seen: Seen, batch: int, megabytes: float, tiles: Iterable[tuple[int, in
     for it in told:
         it["detail"] = [detail.get((it["index"], head), "map") for head in range(it["heads"])]
     return _assemble({"kind": "watch", "schema": 1, "version": __version__, "isa": isa(), "model": type(seen._model).__name__,
-                      "tokens": {stream: seen.tokens(stream, batch) for stream in seen.ids}, "top": seen.trace.top,
+                      "tokens": {stream: seen.tokens(stream, batch) for stream in seen.named_streams()}, "top": seen.trace.top,
                       "open": [layers.index(first.layer), first.index], "layers": told}, payload)
 
 

@@ -41,7 +41,7 @@ def report(seen: Seen, batch: int = 0) -> dict[str, Any]:
             queries, keys = seen.streams_of(layer)
             layers.append({"index": layer.index, "name": layer.name, "queries": queries, "keys": keys,
                            "heads": [_head(head, batch) for head in layer.heads]})
-    return {"schema": 1, "tokens": {stream: seen.tokens(stream, batch) for stream in seen.ids}, "block": seen.trace.block,
+    return {"schema": 1, "tokens": {stream: seen.tokens(stream, batch) for stream in seen.named_streams()}, "block": seen.trace.block,
             "layers": layers}
 
 

@@ -5,6 +5,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -223,12 +224,21 @@ class _Enough(Exception):
 
 
 class Seen:
-    """What was seen. `layers` are in the order of their first call; `tokens` says what stands at a place, for people."""
+    """What was seen. `layers` are in the order of their first call; `tokens` says what stands at a place, for people.
+
+    What a model reads besides text has no names until it is given some, before a page is written:
+
+        seen.streams["*.vision_cross_attn"] = "object", "patch"      # layers of such names: what their queries and their keys are
+        seen.texts["patch"] = ["row 0 column 0", "row 0 column 1", ...]
+    """
 
     def __init__(self, trace: Trace, layers: set[int] | None, keep_bytes: int, tokenizer: Any) -> None:
         self.layers: list[Layer] = []
         self.trace, self.keep_left, self.tokenizer = trace, keep_bytes, tokenizer
         self.ids: dict[str, Tensor] = {}  # "input", or "source" and "target": [batch, tokens]
+        self.streams: dict[str, tuple[str, str]] = {}  # the first pattern (fnmatch) that fits a layer's name holds
+        self.texts: dict[str, list[str]] = {}
+        self._held: set[int] = set()  # storages of the masks and biases that are kept
         self._model: Any = None
         self._queries_left: int | None = None  # of the layers asked for, when a run may stop after them
         self._asked = layers
@@ -265,16 +275,20 @@ class Seen:
         if starts is not None:  # indices count within a sequence: let them count from the first token
             sequence = torch.searchsorted(starts, torch.arange(query.shape[2], dtype=torch.int32), right=True) - 1
             trace.top_keys.add_(torch.where(trace.top_keys < 0, 0, starts[sequence][:, None]))
+        options = {name: x.detach() if isinstance(x, Tensor) else x for name, x in options.items()}
         call = Call(trace, query.shape[2], key.shape[2], layer.queries, first_key, options)
         self.keep(layer, call, query_alone, key_alone)
         return out
 
     def keep(self, layer: Layer, call: Call, query: Tensor, key: Tensor) -> None:
         """Adds a call to its layer, with query and key if there is room for them."""
-        self._keep(layer.calls, call, query, key)
+        dense = _dense(call.options)
+        self._keep(layer.calls, call, query, key, dense)
+        if call.query is None:
+            call.options = {**call.options, **dict.fromkeys(dense)}
         layer.calls.append(call)
 
-    def _keep(self, calls: list[Call], call: Call, query: Tensor, key: Tensor) -> None:
+    def _keep(self, calls: list[Call], call: Call, query: Tensor, key: Tensor, dense: dict[str, Tensor]) -> None:
         if self.keep_left < 0:
             call.why_not_kept = "watched with keep=None; expected keep='qk'"
             return
@@ -290,11 +304,14 @@ class Seen:
         size = query.numel() * query.element_size() + key.numel() * key.element_size()
         if shared:  # a cache that grew: one copy of the keys serves every step
             size -= before.key.numel() * before.key.element_size()
+        storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in dense.values()}
+        size += sum(count for storage, count in storages.items() if storage not in self._held)  # T5's layers share one bias
         if size > self.keep_left:
             call.why_not_kept = ("together they were larger than keep_bytes; watch fewer layers (layers=[...]), or allow more "
                                  "(keep_bytes=...)")
             return
         self.keep_left -= size
+        self._held.update(storages)
         call.query, call.key = query, key
         if shared:
             for earlier in calls:
@@ -325,7 +342,7 @@ class Seen:
                 raise ValueError(f"qkv.watch: layer {index} did not do what it did before; expected the same model, in eval mode, with "
                                  "the same inputs")
             for new, old in zip(calls, layer.calls):
-                old.query, old.key, old.why_not_kept = new.query, new.key, new.why_not_kept
+                old.query, old.key, old.options, old.why_not_kept = new.query, new.key, new.options, new.why_not_kept
 
     def add_ids(self, stream: str, ids: Any) -> None:
         if isinstance(ids, Tensor) and ids.dim() == 2:
@@ -338,16 +355,35 @@ class Seen:
     def tokens(self, stream: str | None = None, batch: int = 0) -> list[str]:
         """The tokens that the model read ("input"; "source" and "target" of a translator), as text where there is a tokenizer."""
         stream = stream or next(iter(self.ids), "input")
+        if stream in self.texts:
+            return self.texts[stream]
         ids = self.ids[stream][batch].tolist() if stream in self.ids else []
         return [self.tokenizer.decode([i]) for i in ids] if self.tokenizer is not None else [str(i) for i in ids]
 
     def streams_of(self, layer: Layer) -> tuple[str, str]:
         """Which tokens a layer's queries and keys are."""
+        named = next((streams for pattern, streams in self.streams.items() if fnmatchcase(layer.name, pattern)), None)
+        if named is not None:
+            return named
         if "target" not in self.ids:
-            return "input", "input"
+            return self._input_or_places(layer)
         if layer.is_cross:
             return "target", "source"
         return ("target", "target") if "decoder" in layer.name else ("source", "source")
+
+    def _input_or_places(self, layer: Layer) -> tuple[str, str]:
+        """"input" where there are as many as ids were read; the others, patches of a picture perhaps, have only their number."""
+        ids = self.ids.get("input")
+        keys = max((call.first_key + call.keys for call in layer.calls), default=0)
+        if ids is None or not layer.calls or (layer.queries == ids.shape[1] and not layer.is_cross):
+            return "input", "input"
+        queries, keys = ("input" if count == ids.shape[1] else f"{count} places" for count in (layer.queries, keys))
+        return queries, keys
+
+    def named_streams(self) -> list[str]:
+        """Those of the layers' streams whose tokens are known."""
+        used = {stream for layer in self.layers for stream in self.streams_of(layer)}
+        return [stream for stream in {**self.ids, **self.texts} if stream in used]
 
     def to_json(self, batch: int = 0) -> dict[str, Any]:
         """Everything that was seen of one batch entry, as what json.dumps takes."""
@@ -423,7 +459,8 @@ class watch:
     tokenizer: turns ids into what people read, in pages.
 
     Memory: top·8 bytes and 20 more for each query of each head, 8 for each key, and what is kept; none of it queries × keys, but for
-    the block map's squares. Raises ValueError naming the model's class if its attention cannot be seen.
+    the block map's squares, and a mask or bias of that size where the model itself brings one, which is kept with its q and k.
+    Raises ValueError naming the model's class if its attention cannot be seen.
     """
 
     def __init__(self, model: nn.Module, layers: Iterable[int] | None = None, *, top: int = 8, received: bool = True,
@@ -472,9 +509,9 @@ class watch:
             if not module._can_set_attn_implementation():
                 raise ValueError(f"qkv.watch: {type(module).__name__} does not route its attention through transformers' "
                                  "AttentionInterface, so that it cannot be seen")
-            before = {id(m): (m, m.config._attn_implementation) for m in module.modules() if isinstance(m, PreTrainedModel)}
+            before = [(config, config._attn_implementation) for config in _configs(module)]
             module.set_attn_implementation(huggingface.NAME)
-            self._undo.append(lambda before=before: [_set_implementation(m, name) for m, name in before.values()])
+            self._undo.append(lambda before=before: [_set_implementation(config, name) for config, name in before])
             self._watch_ids(module)
         for module in inner:
             huggingface.watched[module] = self.seen.observe
@@ -511,5 +548,22 @@ class watch:
         self._undo.append(lambda: mode.__exit__(None, None, None))
 
 
-def _set_implementation(model: Any, name: str) -> None:
-    model.config._attn_implementation_internal = name
+def _configs(model: nn.Module) -> list[Any]:
+    """Every config of transformers inside, those of parts that are no PreTrainedModel of their own too."""
+    found: dict[int, Any] = {}
+    waiting = [getattr(module, "config", None) for module in model.modules()]
+    while waiting:
+        config = waiting.pop()
+        if id(config) not in found and hasattr(config, "_attn_implementation_internal"):
+            found[id(config)] = config
+            waiting += [getattr(config, name, None) for name in config.sub_configs]
+    return list(found.values())
+
+
+def _set_implementation(config: Any, name: str) -> None:
+    config._attn_implementation_internal = name
+
+
+def _dense(options: dict[str, Any]) -> dict[str, Tensor]:
+    """Masks and biases that differ from query to query."""
+    return {name: x for name in ("mask", "bias") if (x := options.get(name)) is not None and x.dim() > 1 and x.shape[-2] > 1}

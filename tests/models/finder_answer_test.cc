@@ -12,13 +12,13 @@
 namespace qkv::models::finder {
 namespace {
 
-// Three queries on masks of 4×4 at a quarter of 16×16: the left half, the left half again but for a pixel, the lower right
+// Three queries on masks of 4×4 for 16×16 pixels: the left half, the left half again but for a pixel, the lower right
 // corner.
 class FinderAnswer : public ::testing::Test {
  protected:
   FinderAnswer() {
     config_.image = 16;
-    config_.patch = 4;
+    config_.patch = 8;
     config_.queries = 3;
     output_.presence = 2;
     output_.chosen = {0, 0, 0};

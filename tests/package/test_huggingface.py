@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tiny_models import DECODERS, ENCODERS, IMAGES, TRANSLATORS, made, padded_ids
+from tiny_models import DECODERS, ENCODERS, IMAGES, SAM3, TRANSLATORS, made, padded_ids
 from transformers import masking_utils as masking
 
 import qkv.huggingface
@@ -165,12 +165,33 @@ def test_images(name):
 
 def test_sam3():
     model = made("sam3")
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randn(1, 3, 56, 56, generator=generator)
-    ids, real = padded_ids((5,), vocabulary=90)
+    size = model.config.image_size
+    pixels = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    ids, real = padded_ids((5, 3), vocabulary=90)
     expected, got = both(model, lambda: model(pixel_values=pixels, input_ids=ids, attention_mask=real))
-    for field in ("pred_masks", "pred_boxes", "pred_logits"):
+    for field in SAM3["OUTPUTS"]:
         assert_close(got[field], expected[field])
+
+
+def test_sam3_reads_boxes():
+    """The geometry encoder is no PreTrainedModel: its config is set and given back with the others. Its layers without torchvision's roi_align."""
+    model = made("sam3")
+    encoder = model.geometry_encoder
+    generator = torch.Generator().manual_seed(0)
+    boxes, picture, places = (torch.randn(2, count, 32, generator=generator) for count in (4, 64, 64))
+    real = torch.tensor([[True] * 4, [True, True, False, False]])
+
+    def call():
+        mask = masking.create_bidirectional_mask(config=encoder.config, inputs_embeds=boxes, attention_mask=real)
+        return encoder.layers[0](prompt_feats=boxes, vision_feats=picture, vision_pos_encoding=places, prompt_mask=mask)
+
+    expected, got = both(model, call)
+    assert_close(got, expected, real)
+    model.set_attn_implementation("sdpa")
+    with torch.no_grad(), qkv.watch(model) as seen:
+        call()
+    assert [layer.name for layer in seen.layers] == ["geometry_encoder.layers.0.self_attn", "geometry_encoder.layers.0.cross_attn"]
+    assert encoder.config._attn_implementation == model.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt_oss", "bert", "marian", "gemma2", "t5"])

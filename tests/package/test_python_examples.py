@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+import transformers
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "examples/python").glob("*.py"))
 
@@ -17,7 +20,7 @@ def run(name, *arguments):
 
 
 def test_every_example_says_how_to_run_it_and_is_documented():
-    assert len(SOURCES) == 4
+    assert len(SOURCES) == 5
     text = (ROOT / "docs/python.md").read_text()
     for source in SOURCES:
         assert f"python examples/python/{source.name}" in source.read_text() and f"examples/python/{source.name}" in text, source
@@ -47,3 +50,17 @@ def test_long_context():
     printed = run("long_context", "--tokens", 8192)
     assert printed.count("the needle") == 4
     assert printed.count("the needle") == run("long_context", "--tokens", 2048, "--watch", "eager").count("the needle")
+
+
+def test_sam3(tmp_path):
+    if not hasattr(transformers, "Sam3Model"):
+        pytest.skip(f"transformers {transformers.__version__} has no Sam3Model")
+    printed = run("sam3", "--html", tmp_path / "sam3.html").splitlines()
+    assert printed[0] == "14 of 14 attentions ran on qkv"
+    assert float(re.search(r"within (\S+) of eager", printed[1])[1]) < 1e-4
+    assert len([line for line in printed if line.startswith("object ")]) == 3
+    for line in printed:
+        if " read " in line and not line.startswith("masks"):
+            shares = [int(share) for share in re.findall(r"(\d+)%", line)]
+            assert len(shares) == 3 and shares == sorted(shares, reverse=True) and 0 < sum(shares) <= 101, line
+    assert '"row 1 column 1"' in (tmp_path / "sam3.html").read_text()

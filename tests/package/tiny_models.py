@@ -1,7 +1,11 @@
 """Tiny random models of transformers, one of each kind that qkv.huggingface is tested with."""
+import runpy
+from pathlib import Path
+
 import torch
 import transformers as hf
 
+SAM3 = runpy.run_path(str(Path(__file__).resolve().parents[2] / "examples/python/sam3.py"))
 TEXT = {"vocab_size": 97, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
         "max_position_embeddings": 128, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "initializer_range": 0.3}
 GROUPED = TEXT | {"num_key_value_heads": 2}
@@ -12,21 +16,6 @@ SEQ2SEQ = {"vocab_size": 97, "d_model": 48, "encoder_layers": 2, "decoder_layers
            "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "max_position_embeddings": 128,
            "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 0, "forced_eos_token_id": None,
            "init_std": 0.3, "dropout": 0.0, "attention_dropout": 0.0}
-
-
-def sam3():
-    vision = hf.Sam3ViTConfig(hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, image_size=56,
-                              patch_size=14, window_size=2, global_attn_indexes=[1], initializer_range=0.3, pretrain_image_size=56)
-    text = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "max_position_embeddings": 32, "projection_dim": 32, "bos_token_id": 1, "eos_token_id": 2}
-    parts = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_layers": 2, "dropout": 0.0}
-    return hf.Sam3Config(
-        vision_config={"backbone_config": vision.to_dict() | {"model_type": "sam3_vit_model"}, "fpn_hidden_size": 32,
-                       "backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]], "scale_factors": [4.0, 2.0, 1.0]},
-        text_config=text,
-        geometry_encoder_config={**parts, "roi_size": 3}, detr_encoder_config=parts,
-        detr_decoder_config={**parts, "num_queries": 5},
-        mask_decoder_config={"hidden_size": 32, "num_upsampling_stages": 2, "num_attention_heads": 2, "dropout": 0.0})
 
 
 DECODERS = {
@@ -72,7 +61,7 @@ def whisper():
 
 def made(name, seed=0):
     torch.manual_seed(seed)
-    builders = {**DECODERS, **ENCODERS, **TRANSLATORS, **IMAGES, "whisper": whisper, "sam3": lambda: hf.Sam3Model(sam3())}
+    builders = {**DECODERS, **ENCODERS, **TRANSLATORS, **IMAGES, "whisper": whisper, "sam3": lambda: hf.Sam3Model(SAM3["tiny"]())}
     model = builders[name]().eval()
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():

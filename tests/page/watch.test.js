@@ -13,6 +13,7 @@ let long; // 4,096 tokens
 let grown; // 60 and 20 generated ones, in bfloat16
 let slid; // a sliding window, in half precision
 let small; // a file with room for few heads
+let few; // 6 tokens, less than a block
 
 /** Pages and what the engine says, of one run of Python for all of them. */
 function watched(wanted) {
@@ -28,11 +29,12 @@ function watched(wanted) {
 }
 before(async () => {
   browser = await start();
-  [long, grown, slid, small] = watched({
+  [long, grown, slid, small, few] = watched({
     long: ["--dim", "32"],
     grown: ["--tokens", "60", "--generate", "20", "--dtype", "bfloat16"],
     slid: ["--tokens", "160", "--window", "24", "--dtype", "float16"],
     small: ["--tokens", "300", "--megabytes", "0.15"],
+    few: ["--tokens", "6"],
   });
 });
 after(() => browser?.close());
@@ -207,6 +209,22 @@ test("the map comes closer, says exact weights, and opens one", async () => {
   const place = { x: box.width / 2, y: box.height * 0.7 };
   for (let i = 0; i < 3; ++i) await canvas.click({ position: place }); // closer, closer, the weight
   assert.ok(await page.locator(".weight > .verdict.holds").isVisible());
+  await close();
+});
+
+test("a block map ends where the matrix does", async () => {
+  const { page, close } = await open(browser, few.path, {});
+  await ready(page);
+  await page.waitForFunction(() => {
+    const canvas = globalThis.document.querySelector(".map .matrix");
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    return data.some((it, i) => i % 4 === 3 && it > 0);
+  });
+  const corner = await page.$eval(".map .matrix", (canvas) => {
+    const pen = canvas.getContext("2d");
+    return [...pen.getImageData(canvas.width - 3, canvas.height - 3, 1, 1).data];
+  });
+  assert.deepEqual(corner, [0, 0, 0, 0]);
   await close();
 });
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
-from .batches import Batch
+from .batches import ASKED, Batch
 from .lexicon import CLASS_NAMES, COLOUR_NAMES
 from .model import Shape
 
@@ -86,11 +86,10 @@ class Teacher(nn.Module):
         self.cover_bias = nn.Parameter(torch.tensor(-2.0))
 
     def forward(self, out, batch: Batch):
-        kind, colour, offset = self.read(out["pixels"]).float().split(self.parts, -1)
+        kind, colour, offset = self.read(out["pixels"][:, ::ASKED, ::ASKED]).float().split(self.parts, -1)
         tokens, meaning = self.cover_picture(out["tokens"]), self.cover_text(out["meaning"])
         cover = meaning.unflatten(0, (len(tokens), -1)) @ tokens.transpose(1, 2) / meaning.shape[-1] ** 0.5
-        on = batch.classes > 0
-        coloured = batch.colours > 0
+        on, coloured = batch.classes > 0, batch.colours > 0
         return {"class": F.cross_entropy(kind.flatten(0, 2), batch.classes.flatten()),
                 "colour": F.cross_entropy(colour[coloured], batch.colours[coloured]) if coloured.any() else colour.sum() * 0,
                 "offset": F.l1_loss(offset[on], batch.offsets[on]),

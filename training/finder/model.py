@@ -5,7 +5,7 @@
     text     2 layers of self-attention over the pieces of the prompt; `meaning` is their mean
     select   the 16 tokens most like the meaning become object queries
     decoder  3 layers: queries (and one presence token) read each other, the words, the picture
-    heads    presence; a query's score, box and mask = query · pixel at a quarter of the picture's size
+    heads    presence; a query's score, box and mask = query · pixel at half the picture's size
 
 All blocks are normalised before (Xiong et al. 2020). What follows DETR (Carion et al. 2020): a set of queries, one answer each;
 MaskFormer (Cheng et al. 2021): masks as products with pixels; SAM 3 (Carion et al. 2025): the presence token.
@@ -33,7 +33,7 @@ class Shape:
     piece: int = 64
     words: int = 24  # pieces of a prompt at most, the end included
     text_layers: int = 2
-    text_ffn: int = 384
+    text_ffn: int = 256
     decoder_layers: int = 3
     decoder_ffn: int = 384
     queries: int = 16
@@ -43,6 +43,11 @@ class Shape:
     def side(self) -> int:
         """Tokens a side."""
         return self.image // (4 * self.patch)
+
+    @property
+    def mask_side(self) -> int:
+        """Pixels of a mask a side: four to each of the finest patches."""
+        return 2 * self.image // self.patch
 
 
 def shape_dict(shape: Shape) -> dict:
@@ -122,6 +127,15 @@ def spread(x: torch.Tensor, n: int) -> torch.Tensor:
     return x.view(b, h, w, n, n, c // (n * n)).transpose(2, 3).reshape(b, h * n, w * n, c // (n * n))
 
 
+class Mlp(nn.Module):
+    def __init__(self, width: int, out: int):
+        super().__init__()
+        self.hidden, self.out = nn.Linear(width, width), nn.Linear(width, out)
+
+    def forward(self, x):
+        return self.out(F.gelu(self.hidden(x), approximate="tanh"))
+
+
 class PictureEncoder(nn.Module):
     def __init__(self, s: Shape):
         super().__init__()
@@ -139,9 +153,10 @@ class PictureEncoder(nn.Module):
         self.fine_pixels = nn.Linear(s.fine, s.pixel)
         self.pixel = LocalBlock(s.pixel)
         self.pixel_norm = nn.LayerNorm(s.pixel)
+        self.sharpen = Mlp(s.pixel, 4 * s.pixel)
 
     def forward(self, rgb):
-        """rgb [n, h, w, 3] in [0, 1] → tokens [n, side², width], pixels [n, h/4, w/4, pixel]"""
+        """rgb [n, h, w, 3] in [0, 1] → tokens [n, side², width], pixels [n, mask_side, mask_side, pixel]"""
         s = self.shape
         fine = self.patch(merge((rgb - 0.5) * 4, s.patch))
         for block in self.fine:
@@ -155,7 +170,8 @@ class PictureEncoder(nn.Module):
         x = self.norm(x)
         coarse = self.token_pixels(x).unflatten(1, (s.side, s.side))
         pixels = spread(coarse, 4) + spread(self.middle_pixels(middle), 2) + self.fine_pixels(fine)
-        return x, self.pixel_norm(self.pixel(pixels))
+        pixels = self.pixel_norm(self.pixel(pixels))
+        return x, spread(pixels.repeat(1, 1, 1, 4) + self.sharpen(pixels), 2)
 
 
 class TextEncoder(nn.Module):
@@ -203,15 +219,6 @@ class DecoderLayer(nn.Module):
         return self.picture_attention(together, picture).view_as(x)
 
 
-class Mlp(nn.Module):
-    def __init__(self, width: int, out: int):
-        super().__init__()
-        self.hidden, self.out = nn.Linear(width, width), nn.Linear(width, out)
-
-    def forward(self, x):
-        return self.out(F.gelu(self.hidden(x), approximate="tanh"))
-
-
 class Finder(nn.Module):
     def __init__(self, shape: Shape = Shape()):
         super().__init__()
@@ -248,7 +255,7 @@ class Finder(nn.Module):
         tokens that are selected whatever their logits (training).
 
         Returns a dict: tokens [pictures, t, width], meaning [prompts, width], select [prompts, t], chosen [prompts, queries],
-        pixels [pictures, h/4, w/4, c], and in layers, for each of the decoder's, presence [prompts], score [prompts, queries], box [prompts, queries, 4] (centre, size in [0, 1]) and
+        pixels [pictures, mask_side, mask_side, c], and in layers, for each of the decoder's, presence [prompts], score [prompts, queries], box [prompts, queries, 4] (centre, size in [0, 1]) and
         mask [prompts, queries, c + 1], whose product with the pixels, plus its last number, is the mask's logit."""
         tokens, pixels = self.picture(rgb)
         words, visible, meaning = self.text(ids, lengths)

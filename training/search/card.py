@@ -77,8 +77,8 @@ The teacher's 384 dimensions are cut to {s['hidden'] - 1} (the largest singular 
 average). The start is exact: the token table whose mean is nearest, by least squares, to the teacher's vector, over both
 languages; a constant in dimension 0 lets an untrained stack of layers pass it through. Then AdamW, peak rate {s['rate']}, {s['warm']} warm-up
 steps, linear to zero; batches of {s['batch']} pairs; loss = cosine distance of both sides to the teacher's vector of the English side +
-{s['weight']} · cross-entropy of the in-batch similarity distributions (InfoNCE with the teacher's targets, temperature 0.05); averaged
-weights (EMA); bfloat16 products. {run['step']} steps, {run['epochs']} whole epochs, {run['minutes']} minutes of steps on two CPU cores shared with other
+{s['weight']} · cross-entropy of the in-batch similarity distributions (InfoNCE with the teacher's targets, temperature 0.05) + {s['answers']} · the same
+between composed questions and titles, of which each names a topic of its own, against the teacher's similarities of the bare topics; averaged weights (EMA); bfloat16 products. {run['step']} steps, {run['epochs']} whole epochs, {run['minutes']} minutes of steps on two CPU cores shared with other
 work; before them the teacher's vectors ({run['texts']} texts at about 1 ms of CPU time each) and the closed form (a minute or two). Seed {s['seed']}.
 {run['note']}
 

@@ -4,7 +4,11 @@
 is left out on purpose, and so are its topics (`heldout.example_topics`): what it shows was not trained on it.
 """
 
+import collections
+import itertools
 import random
+
+from training.translate.corpus import bare
 
 TITLES = """
 Introduction to {a}|{a}导论
@@ -93,10 +97,51 @@ def capital(text: str) -> str:
     return " ".join(w if w in SMALL and n else w[:1].upper() + w[1:] for n, w in enumerate(text.split()))
 
 
+def case_of(forms: list[str]):
+    return str if forms[0] == QUESTIONS[0] else capital
+
+
+class Asker:
+    """Questions and titles about the same topic, drawn endlessly: the same seed draws the same."""
+
+    def __init__(self, topics: list[tuple[str, str]], weights: list[float], avoid: set[str]):
+        """topics: (English, Chinese); avoid: bare texts that must not be drawn"""
+        self.topics, self.weights, self.avoid = topics, list(itertools.accumulate(weights)), avoid
+        self.forms = [[form.split("|") for form in forms if "{b}" not in form] for forms in (QUESTIONS, TITLES)]
+        self.mates = collections.defaultdict(list)  # topics that begin or end alike: 量子力学 with 热力学 and 量子化学
+        for n, (_, zh) in enumerate(topics):
+            for part in {zh[:2] + "…", "…" + zh[-2:]}:
+                self.mates[part].append(n)
+
+    def draw(self, seeds: int, more: int, rng: random.Random) -> list[int]:
+        """Different topics: `seeds` by weight, and to each up to `more` that begin or end like it."""
+        found = {}
+        for n in rng.choices(range(len(self.topics)), cum_weights=self.weights, k=seeds):
+            found[n] = True
+            zh = self.topics[n][1]
+            for _ in range(more):
+                found[rng.choice(self.mates[rng.choice([zh[:2] + "…", "…" + zh[-2:]])])] = True
+        return list(found)
+
+    def ask(self, topic: int, rng: random.Random) -> tuple[str, str]:
+        """-> a question and a title, each in one language or the other"""
+        return self._line(0, topic, rng), self._line(1, topic, rng)
+
+    def _line(self, kind: int, topic: int, rng: random.Random) -> str:
+        while True:
+            side = rng.randrange(2)
+            name = self.topics[topic][side]
+            if kind and side == 0:
+                name = capital(name)
+            text = rng.choice(self.forms[kind])[side].format(a=name)
+            if bare(text) not in self.avoid:
+                return text
+
+
 def compose(forms: list[str], topics: list[tuple[str, str]], weights: list[float], count: int, seed: int) -> list[tuple[str, str]]:
     """`count` draws of (English, Chinese) pairs, duplicates removed; topics are drawn by weight."""
     rng = random.Random(seed)
-    case = str if forms[0] == QUESTIONS[0] else capital
+    case = case_of(forms)
     pairs = []
     for (en_a, zh_a), (en_b, zh_b) in zip(rng.choices(topics, weights, k=count), rng.choices(topics, weights, k=count)):
         en, zh = rng.choice(forms).split("|")

@@ -9,6 +9,7 @@ steps are kept there. WORK/minutes, if there, overrides --minutes while it runs.
 import argparse
 import json
 import os
+import random
 import time
 from pathlib import Path
 
@@ -17,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin made a 
 import numpy as np
 import torch
 
-from training.running import fastest_dtype, save_whole, when_stopped
+from training.running import fastest_dtype, keep_memory, save_whole, when_stopped
 
 from . import data, evaluate, losses, start, teacher, vocabulary
 
@@ -45,6 +46,8 @@ def arguments(given=None):
     p.add_argument("--warm", type=int, default=60, help="steps of warming up")
     p.add_argument("--batch", type=int, default=384, help="pairs in a batch")
     p.add_argument("--weight", type=float, default=0.15, help="of the distribution loss beside the distance")
+    p.add_argument("--answers", type=float, default=0.3, help="of the answers' loss")
+    p.add_argument("--topics", type=int, default=32, help="a step's questions: so many topics and up to three like each")
     p.add_argument("--stop-after", type=int, default=0, help="end after so many steps (for tests)")
     return p.parse_args(given)
 
@@ -112,6 +115,7 @@ class Run:
         row = {text: n for n, text in enumerate(unique)}
         self.target = torch.from_numpy(self.targets(unique)).half()
         self.row = np.array([row[en] for en in english])
+        self.topic_row = [row[en] for en, _ in self.data.asker.topics]
         self.model = start.model(start.config(len(self.ids), a.hidden, a.layers, a.ffn), found["table"], a.seed)
         self.say(f"prepared in {time.time() - begun:.0f} s")
 
@@ -158,8 +162,8 @@ class Run:
         e = pooled(self.model, [self.en[n] for n in rows], self.dtype)
         z = pooled(self.model, [self.zh[n] for n in rows], self.dtype)
         t = self.target[self.row[rows]].float()
-        near, shape = losses.distance(e, z, t), losses.distribution(e, z, t)
-        (near + self.a.weight * shape).backward()
+        near, shape, asked = losses.distance(e, z, t), losses.distribution(e, z, t), self.answers()
+        (near + self.a.weight * shape + self.a.answers * asked).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
@@ -169,10 +173,17 @@ class Run:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.values()), list(self.model.parameters()), 1 - keep)
         self.step += 1
-        for name, value in (("distance", near), ("distribution", shape)):
+        for name, value in (("distance", near), ("distribution", shape), ("answers", asked)):
             total = self.seen.setdefault(name, [0.0, 0])
             total[0] += value.item()
             total[1] += 1
+
+    def answers(self) -> torch.Tensor:
+        rng, asker = random.Random(self.a.seed * 1_000_003 + self.step), self.data.asker
+        topics = asker.draw(self.a.topics, 3, rng)
+        questions, books = zip(*(asker.ask(topic, rng) for topic in topics))
+        q, u = (pooled(self.model, self.ids(list(part)), self.dtype) for part in (questions, books))
+        return losses.answers(q, u, self.target[[self.topic_row[topic] for topic in topics]].float())
 
     def train(self):
         last_save = last_look = time.time()
@@ -225,6 +236,7 @@ class Run:
 
 def main():
     a = arguments()
+    keep_memory()
     a.work.mkdir(parents=True, exist_ok=True)
     (a.work / "settings.json").write_text(json.dumps({k: v if isinstance(v, (int, float)) else str(v) for k, v in vars(a).items() if v is not None}))
     run = Run(a)

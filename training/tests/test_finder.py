@@ -135,14 +135,14 @@ def test_a_batch_tells_where_its_objects_are():
     data = Pictures("train", 3, 6, Shape())
     batch = collate([data[i] for i in range(3)])
     assert len(batch.targets) == 18 and batch.rgb.shape == (3, 256, 256, 3)
-    assert torch.allclose(batch.masks.sum((1, 2)), torch.cat([torch.tensor([(e.ids == n).sum() / 16 for n in np.unique(e.ids[e.ids > 0])])
+    assert torch.allclose(batch.masks.sum((1, 2)), torch.cat([torch.tensor([(e.ids == n).sum() / 4 for n in np.unique(e.ids[e.ids > 0])])
                                                                for e in (data[i] for i in range(3))]).float())
     for p, objects in enumerate(batch.targets):
         for o in objects:
             assert batch.picture_of[o] == p // 6
             assert batch.forced[p, batch.centres[o]] == 1 and batch.heat[p, batch.centres[o]] > 0.99
             x, y = batch.centres[o] % 16, batch.centres[o] // 16
-            assert batch.masks[o, y * 4:y * 4 + 4, x * 4:x * 4 + 4].sum() > 0
+            assert batch.masks[o, y * 8:y * 8 + 8, x * 8:x * 8 + 8].sum() > 0
 
 
 def test_blocks_merge_and_spread_back():
@@ -201,9 +201,10 @@ def test_a_small_model_learns_a_picture():
         assert (answer.presence > 0.5) == (len(truth) > 0)
 
 
-def test_training_goes_on_where_it_was_stopped(tmp_path):
+@pytest.mark.parametrize("processes", (1, 2))
+def test_training_goes_on_where_it_was_stopped(tmp_path, processes):
     run = lambda work, steps: subprocess.run(
-        [sys.executable, "-m", "training.finder.train", "--work", str(work), "--small", "--batch", "2", "--per", "2", "--threads", "1", "--workers", "0",
+        [sys.executable, "-m", "training.finder.train", "--work", str(work), "--small", "--batch", "2", "--per", "2", "--processes", str(processes),
          "--device", "cpu", "--stop-after", str(steps), "--look", "1000"], cwd=ROOT, check=True, capture_output=True, text=True)
     run(tmp_path / "once", 4)
     run(tmp_path / "twice", 2)
@@ -215,7 +216,7 @@ def test_training_goes_on_where_it_was_stopped(tmp_path):
 
 
 def test_scores_and_card_of_a_small_run(tmp_path):
-    for module, *more in (("train", "--small", "--batch", "2", "--per", "2", "--stop-after", "2", "--workers", "0"), ("evaluate", "--pictures", "2")):
+    for module, *more in (("train", "--small", "--batch", "2", "--per", "2", "--stop-after", "2", "--device", "cpu"), ("evaluate", "--pictures", "2")):
         subprocess.run([sys.executable, "-m", f"training.finder.{module}", "--work", str(tmp_path), *more], cwd=ROOT, check=True, capture_output=True)
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert set(scores) == {"seen pairs, new pictures", "unseen pairs", "unseen wordings"}

@@ -62,14 +62,12 @@ def test_the_cards_scores_on_the_pairs_kept(scores):
 
 
 def test_the_example_reads_as_the_card_says(model, scores):
-    """Cooking comes last everywhere. Which of the two physics books leads is the card's to say: the order wanted is not reached
-    from every question."""
+    """Quantum mechanics, then modern physics, then cooking, from both languages to both; far ahead, but for English titles asked in Chinese."""
     found = evaluate.example(lambda texts: teacher.embed(*model, texts), export.TEMPERATURE)
     for row, told in zip(found, scores["example"], strict=True):
-        assert row["percent"][2] < 2 and row["percent"][2] < min(row["percent"][:2]), row
+        assert row["percent"][0] > row["percent"][1] > row["percent"][2] and row["percent"][2] < 1, row
         assert np.abs(np.array(row["cosine"]) - told["cosine"]).max() < 0.01
-    english = found[-1]
-    assert english["percent"][0] > 2 * english["percent"][1], english
+    assert all(row["percent"][0] > 80 for n, row in enumerate(found) if n != 1), found
 
 
 def test_the_card_names_its_sources():

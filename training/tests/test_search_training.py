@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import random
 import signal
 
 import numpy as np
@@ -84,6 +85,27 @@ def test_composed_titles_leave_the_examples_out():
     assert not any("looking for a book about" in en or zh.startswith("我想找关于") for en, zh in forms)
 
 
+def test_questions_and_the_titles_that_answer_them_share_a_topic():
+    topics = [("thermodynamics", "热力学"), ("fluid mechanics", "流体力学"), ("heat pump", "热力泵"), ("chess", "象棋"), ("the secret", "秘密")]
+    asker = titles.Asker(topics, [0.0, 0.0, 0.0, 1.0, 0.0], {heldout.bare("Introduction to Chess"), heldout.bare("象棋导论")})
+    assert asker.draw(5, 2, random.Random(1)) == [3]  # nothing begins or ends like it
+    asker = titles.Asker(topics, [1.0, 0.0, 0.0, 0.0, 0.0], set())
+    drawn = [asker.draw(1, 3, random.Random(seed)) for seed in range(50)]
+    assert {n for part in drawn for n in part} == {0, 1, 2} and all(part[0] == 0 and len(set(part)) == len(part) for part in drawn)
+    assert drawn == [asker.draw(1, 3, random.Random(seed)) for seed in range(50)]
+    rng = random.Random(1)
+    asker = titles.Asker(topics, [1.0] * 5, {heldout.bare("Introduction to Chess"), heldout.bare("象棋导论")})
+    lines = [asker.ask(3, rng) for _ in range(500)]
+    assert all("chess" in text.lower() or "象棋" in text for line in lines for text in line)
+    assert {("象棋" in q, "象棋" in t) for q, t in lines} == {(a, b) for a in (True, False) for b in (True, False)}
+    assert not {"Introduction to Chess", "象棋导论"} & {t for _, t in lines} and "Advanced Chess" in {t for _, t in lines}
+
+
+def test_answers_are_lost_where_titles_are_exchanged():
+    c = torch.nn.functional.normalize(torch.randn(6, 40, generator=torch.Generator().manual_seed(1)), dim=1)
+    assert losses.answers(c, c, c) < losses.answers(c, c.roll(1, 0), c)
+
+
 def test_nothing_held_out_is_trained_on(sources, small, tmp_path):
     found = data.read(str(sources / "pairs.tsv"), str(sources / "dictionary.txt"), (6000, 4000), 1)
     held = {heldout.bare(t) for part in [found.dev, *found.test.values()] for p in part for t in p} | heldout.never()
@@ -92,6 +114,8 @@ def test_nothing_held_out_is_trained_on(sources, small, tmp_path):
         assert not {heldout.bare(t) for p in part for t in p} & held, kind
     assert ("quantum mechanics", "量子力学") in found.train["terms"]  # a word may be known; the example's topic is never composed
     assert not any("量子力学" in zh or "三体" in zh for kind in ("titles", "questions") for _, zh in found.train[kind])
+    assert found.asker.topics and not {heldout.bare(t) for topic in found.asker.topics for t in topic} & held
+    assert not any("量子力学" in zh for _, zh in found.asker.topics)
     assert len(found.dev) == 20 and sum(map(len, found.test.values())) == data.TEST
 
 

@@ -22,17 +22,18 @@ bool same_object(std::span<const float> a, std::span<const float> b, float most)
   return static_cast<float>(both) > most * static_cast<float>(either);
 }
 
-// For every pixel along one side of the picture: the two places of the map it lies between, and how far from the first.
+// For every pixel along one side of the picture: the two places of the map it lies between, and how far from the first. A place is
+// `wide` pixels of what the model saw.
 struct Between {
   std::int64_t first;
   std::int64_t second;
   float part;
 };
-std::vector<Between> places(std::int64_t count, float scale, float start, float patch,
+std::vector<Between> places(std::int64_t count, float scale, float start, float wide,
                             std::int64_t side) {
   std::vector<Between> all;
   for (std::int64_t i = 0; i < count; ++i) {
-    const float at = std::clamp((start + scale * (static_cast<float>(i) + 0.5f)) / patch - 0.5f,
+    const float at = std::clamp((start + scale * (static_cast<float>(i) + 0.5f)) / wide - 0.5f,
                                 0.0f, static_cast<float>(side - 1));
     const auto first = static_cast<std::int64_t>(at);
     all.push_back({first, std::min(first + 1, side - 1), at - static_cast<float>(first)});
@@ -44,9 +45,9 @@ std::vector<Between> places(std::int64_t count, float scale, float start, float 
 std::vector<std::uint8_t> enlarge(std::span<const float> logits, const Config& config,
                                   const Frame& frame) {
   const std::int64_t side = config.mask_side();
-  const auto patch = static_cast<float>(config.patch);
-  const auto rows = places(frame.height, frame.scale, frame.top, patch, side);
-  const auto columns = places(frame.width, frame.scale, frame.left, patch, side);
+  const float wide = static_cast<float>(config.image) / static_cast<float>(side);
+  const auto rows = places(frame.height, frame.scale, frame.top, wide, side);
+  const auto columns = places(frame.width, frame.scale, frame.left, wide, side);
   std::vector<std::uint8_t> mask;
   mask.reserve(rows.size() * columns.size());
   for (const Between& y : rows)

@@ -106,4 +106,10 @@ void DecoderBlock::forward(float* x, std::int64_t queries, const float* words,
   });
 }
 
+layers::FeedForward head_of(const Checkpoint& file, const std::string& name, std::int64_t width,
+                            std::int64_t out) {
+  return {file.linear(name + ".hidden", width, width), file.linear(name + ".out", out, width),
+          layers::Activation::gelu_new};
+}
+
 }  // namespace qkv::models::finder

@@ -68,4 +68,8 @@ class DecoderBlock {
 layers::FeedForward feed_forward_of(const Checkpoint& file, const std::string& name,
                                     std::int64_t width, std::int64_t hidden);
 
+// NAME.hidden, as wide as what it reads, and NAME.out around a GELU.
+layers::FeedForward head_of(const Checkpoint& file, const std::string& name, std::int64_t width,
+                            std::int64_t out);
+
 }  // namespace qkv::models::finder

@@ -27,7 +27,8 @@ struct Config {
 
   std::int64_t side() const { return image / (4 * patch); }  // tokens
   std::int64_t tokens() const { return side() * side(); }
-  std::int64_t mask_side() const { return image / patch; }
+  std::int64_t fine_side() const { return image / patch; }
+  std::int64_t mask_side() const { return 2 * fine_side(); }
 
   // Throws std::runtime_error naming the file and the key.
   static Config load(const std::filesystem::path& folder);

@@ -18,11 +18,6 @@ float sigmoid(float x) { return 1 / (1 + std::exp(-x)); }
 
 }  // namespace
 
-Finder::Head::Head(const Checkpoint& file, const std::string& name, std::int64_t width,
-                   std::int64_t out)
-    : layers(file.linear(name + ".hidden", width, width), file.linear(name + ".out", out, width),
-             layers::Activation::gelu_new) {}
-
 Finder Finder::load(const std::filesystem::path& folder) {
   Finder f;
   f.config_ = Config::load(folder);
@@ -52,8 +47,8 @@ Finder Finder::load(const std::filesystem::path& folder) {
   f.norm_ = file.norm("norm", c.width);
   f.presence_ = file.linear("presence", 1, c.width);
   f.score_ = file.linear("score", 1, c.width);
-  f.box_ = Head(file, "box", c.width, 4);
-  f.mask_ = Head(file, "mask", c.width, c.pixel + 1);
+  f.box_ = head_of(file, "box", c.width, 4);
+  f.mask_ = head_of(file, "mask", c.width, c.pixel + 1);
   return f;
 }
 
@@ -125,7 +120,7 @@ void Finder::conclude(const Picture& picture, const Buffer& x, Output& output, i
   score_.forward(said, width, queries, output.score.data(), 1, threads);
 
   Buffer hidden, box(static_cast<std::size_t>(queries * 4));
-  box_.layers.forward(said, queries, box.data(), hidden, threads);
+  box_.forward(said, queries, box.data(), hidden, threads);
   for (std::int64_t q = 0; q < queries; ++q) {
     // relative to the middle of the token that the query started from
     const auto anchor = [&](std::int64_t place) {
@@ -141,7 +136,7 @@ void Finder::conclude(const Picture& picture, const Buffer& x, Output& output, i
   const std::int64_t channels = config_.pixel;
   const std::int64_t area = config_.mask_side() * config_.mask_side();
   Buffer mask(static_cast<std::size_t>(queries * (channels + 1)));
-  mask_.layers.forward(said, queries, mask.data(), hidden, threads);
+  mask_.forward(said, queries, mask.data(), hidden, threads);
   Buffer weight(static_cast<std::size_t>(queries * channels)),
       bias(static_cast<std::size_t>(queries));
   for (std::int64_t q = 0; q < queries; ++q) {

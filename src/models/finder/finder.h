@@ -59,13 +59,6 @@ class Finder {
              layers::AttentionTape* tape = nullptr) const;
 
  private:
-  // A linear layer, GELU, a linear layer.
-  struct Head {
-    Head() = default;
-    Head(const Checkpoint& file, const std::string& name, std::int64_t width, std::int64_t out);
-    layers::FeedForward layers;
-  };
-
   // The words [pieces, width] after the text layers.
   layers::Buffer read(std::span<const int> pieces, BlockScratch& scratch, int threads,
                       layers::AttentionTape* tape) const;
@@ -91,8 +84,8 @@ class Finder {
   layers::LayerNorm norm_;
   layers::Linear presence_;
   layers::Linear score_;
-  Head box_;
-  Head mask_;
+  layers::FeedForward box_;
+  layers::FeedForward mask_;
 };
 
 }  // namespace qkv::models::finder

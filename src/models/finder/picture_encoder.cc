@@ -1,5 +1,6 @@
 #include "models/finder/picture_encoder.h"
 
+#include <algorithm>
 #include <string>
 
 namespace qkv::models::finder {
@@ -56,12 +57,13 @@ PictureEncoder::PictureEncoder(const Checkpoint& file, const Config& c) : config
   fine_pixels_ = file.linear(root + "fine_pixels", c.pixel, c.fine);
   pixel_ = local_block(file, root + "pixel", c.pixel);
   pixel_norm_ = file.norm(root + "pixel_norm", c.pixel);
+  sharpen_ = head_of(file, root + "sharpen", c.pixel, std::int64_t{4} * c.pixel);
 }
 
 void PictureEncoder::forward(const float* rgb, float* tokens, float* pixels, int threads,
                              layers::AttentionTape* tape) const {
   const Config& c = config_;
-  const std::int64_t fine_side = c.mask_side(), middle_side = fine_side / 2, side = c.side();
+  const std::int64_t fine_side = c.fine_side(), middle_side = fine_side / 2, side = c.side();
   const MapShape picture{c.image, c.image, 3};
   layers::LocalBlock::Scratch local;
 
@@ -81,16 +83,26 @@ void PictureEncoder::forward(const float* rgb, float* tokens, float* pixels, int
     layer.forward(x.data(), c.tokens(), scratch, threads, tape);
   norm_.forward(x.data(), nullptr, c.tokens(), tokens);
 
-  // pixels = what the finest patches say, and on it what the coarser ones say of each of their pixels
+  // said = what the finest patches say, and on it what the coarser ones say of each of theirs
   x.assign(tokens, tokens + c.tokens() * c.width);
   const Buffer coarse = apply(token_pixels_, x, threads);
   const Buffer half = apply(middle_pixels_, middle, threads);
-  fine_pixels_.forward(fine.data(), c.fine, fine_side * fine_side, pixels, c.pixel, threads);
+  Buffer said = apply(fine_pixels_, fine, threads);
   layers::add_spread_blocks(half.data(), {middle_side, middle_side, std::int64_t{4} * c.pixel}, 2,
-                            pixels);
-  layers::add_spread_blocks(coarse.data(), {side, side, std::int64_t{16} * c.pixel}, 4, pixels);
-  pixel_.forward(pixels, fine_side, fine_side, local, threads);
-  pixel_norm_.forward(pixels, nullptr, fine_side * fine_side, pixels);
+                            said.data());
+  layers::add_spread_blocks(coarse.data(), {side, side, std::int64_t{16} * c.pixel}, 4,
+                            said.data());
+  pixel_.forward(said.data(), fine_side, fine_side, local, threads);
+  pixel_norm_.forward(said.data(), nullptr, fine_side * fine_side, said.data());
+
+  // pixels = each patch's four: what it says, and how each of them differs
+  const std::int64_t patches = fine_side * fine_side, four = std::int64_t{4} * c.pixel;
+  Buffer hidden, sharp(static_cast<std::size_t>(patches * four));
+  sharpen_.forward(said.data(), patches, sharp.data(), hidden, threads);
+  for (std::int64_t i = 0; i < patches; ++i)
+    for (std::int64_t k = 0; k < four; ++k) sharp[i * four + k] += said[i * c.pixel + k % c.pixel];
+  std::fill_n(pixels, patches * four, 0.0f);
+  layers::add_spread_blocks(sharp.data(), {fine_side, fine_side, four}, 2, pixels);
 }
 
 }  // namespace qkv::models::finder

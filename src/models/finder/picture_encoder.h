@@ -37,6 +37,7 @@ class PictureEncoder {
   layers::Linear fine_pixels_;
   layers::LocalBlock pixel_;
   layers::LayerNorm pixel_norm_;
+  layers::FeedForward sharpen_;
 };
 
 }  // namespace qkv::models::finder
