@@ -221,7 +221,7 @@ def test_png_of_every_kind(finds_nothing, tmp_path):
 
 def test_jpeg_of_every_kind(finds_nothing, tmp_path):
     from PIL import Image
-    smooth = np.stack(np.meshgrid(np.linspace(20, 230, 61), np.linspace(30, 220, 47)) + [np.full((47, 61), 90.0)], -1).astype(np.uint8)
+    smooth = np.stack([*np.meshgrid(np.linspace(20, 230, 61), np.linspace(30, 220, 47)), np.full((47, 61), 90.0)], -1).astype(np.uint8)
     image = Image.fromarray(smooth)
     for mode, options in (("RGB", {}), ("RGB", {"progressive": True}), ("L", {}), ("CMYK", {}), ("RGB", {"subsampling": 2}), ("CMYK", {"progressive": True})):
         path = tmp_path / "a.jpg"

@@ -50,7 +50,7 @@ TEST(CocoCounts, ByHand) {
 TEST(CocoCounts, RandomMasksComeBack) {
   std::mt19937 random(1);
   for (int i = 0; i < 200; ++i) {
-    const std::int64_t height = 1 + random() % 40, width = 1 + random() % 40;
+    const std::int64_t height = 1 + random() % 40, width = 1 + random() % 150;
     const auto often = 1 + random() % 30;  // short runs and long ones
     Mask mask(static_cast<std::size_t>(height * width));
     std::uint8_t now = 0;
