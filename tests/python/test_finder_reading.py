@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -90,8 +91,8 @@ def test_the_terminals_map_leaves_out_what_is_beside_the_picture(run):
         assert all(len(line) <= (40 if got is narrow else 80) for line in got["terminal"].splitlines())
         assert "Presence, " in got["terminal"] and "Object 1, " in got["terminal"] and "on the object: " in got["terminal"]
     tall = report(folder, request | {"width": 10, "height": 64})[0]  # columns 27 to 37: 2 of 4 columns of patches
-    maps = [line.strip() for line in tall["terminal"].splitlines() if line.strip() and set(line.split("  ")[1].strip()) <= set("·░▒▓█")]
-    assert maps and all(len(line.split("  ")[0]) == 4 for line in maps)
+    maps = re.findall(r"^  ([·░▒▓█]+)(?= |$)", tall["terminal"], re.MULTILINE)
+    assert len(maps) == 4 * (1 + len(tall["objects"])) and all(len(line) == 2 * 2 for line in maps)
     assert "beside the picture: " in tall["terminal"]
 
 
