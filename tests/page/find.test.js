@@ -7,8 +7,8 @@ import { after, before, test } from "node:test";
 import { folder, open, qkv, ROOT, start } from "./helper.js";
 
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
-const PICTURE = join(ROOT, "examples", "pictures", "park.jpg"); // wider than high
 const MODEL = join(folder, "finder");
+const PICTURE = join(MODEL, "wide.png"); // 1500 × 700
 const PAGE = join(folder, "find.html");
 let browser;
 let engine; // what --json says of the same prompts
@@ -40,6 +40,12 @@ test("every asker shows the words and patches that the engine says it read, by l
   const { page, close } = await open(browser, PAGE);
   assert.equal(await page.textContent("h1"), "What did object 1 read?");
   const [{ read, objects }] = engine;
+  const shown = await page.evaluate(() => {
+    const { picture, inside } = globalThis.qkv.state().find;
+    return [picture.width, picture.height, inside.indexOf(true), inside.lastIndexOf(true)];
+  });
+  // 16 × 700 / 1500 rows of patches in the middle of 16: 4.27 to 11.73
+  assert.deepEqual(shown, [1024, 477, 4 * 16, 12 * 16 - 1]);
   assert.ok(objects.length > 0);
   assert.equal(await page.locator(".asker").count(), objects.length + 1);
   // The page has the objects first, the engine the presence token.

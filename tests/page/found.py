@@ -1,4 +1,4 @@
-"""Writes a small finder with random weights that finds something in any picture, for tests of the page.
+"""Writes a small finder with random weights that finds something in any picture, and a wide picture, wide.png, for tests of the page.
 
     .venv/bin/python tests/page/found.py FOLDER
 """
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -28,7 +29,10 @@ def main():
         model.presence.bias.fill_(3.0)
         model.score.bias.fill_(2.0)
         model.mask.out.bias[-1] = -0.3
-    write(model, Path(sys.argv[1]), torch.float32)
+    folder = Path(sys.argv[1])
+    write(model, folder, torch.float32)
+    # Larger than the page's own copy, and not a square.
+    Image.open(ROOT / "examples" / "pictures" / "park.jpg").resize((1500, 700)).save(folder / "wide.png")
 
 
 if __name__ == "__main__":
