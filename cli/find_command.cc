@@ -7,12 +7,15 @@
 #include "cli/open_finder.h"
 #include "cli/open_model.h"
 #include "cli/output.h"
+#include "lens/find_reading.h"
 #include "lens/json.h"
+#include "lens/page.h"
 #include "lens/terminal.h"
 #include "models/translator.h"
 #include "picture/overlay.h"
 #include "picture/png.h"
 #include "picture/rle.h"
+#include "picture/square.h"
 
 namespace qkv::cli {
 namespace {
@@ -21,12 +24,17 @@ using models::finder::Answer;
 using models::finder::Frame;
 using models::finder::Object;
 
+constexpr int kPagePixels = 1024;  // of the page's picture, along its longer side
+
 struct FindCommand {
   std::vector<std::string> words;  // one prompt or more, then the picture
   std::string model = kBundledFinder;
   std::string out;
+  std::string html;
   int threads = 0;
-  bool json = false;
+  bool json = false, show = false;
+
+  bool sees() const { return show || !html.empty(); }  // asks what was read
 
   std::vector<std::string> prompts() const { return {words.begin(), words.end() - 1}; }
   const std::string& file() const { return words.back(); }
@@ -36,18 +44,22 @@ struct FindCommand {
 struct Found {
   std::string prompt;
   std::vector<models::Piece> pieces;
+  std::string language;
   models::finder::Output output;
   Answer answer;
+  layers::AttentionTape tape;  // empty unless asked for
 };
 
 Found find(const OpenFinder& model, const models::finder::Picture& seen, const Frame& frame,
-           const std::string& prompt, int threads) {
+           const std::string& prompt, const FindCommand& command) {
   Found found;
   found.prompt = prompt;
+  found.language = models::Translator::detect_language(prompt);
   found.pieces = model.read(prompt);
   std::vector<int> ids;
   for (const models::Piece& piece : found.pieces) ids.push_back(piece.id);
-  found.output = model.finder.ask(seen, ids, threads);
+  found.output =
+      model.finder.ask(seen, ids, command.threads, command.sees() ? &found.tape : nullptr);
   found.answer = models::finder::answer(found.output, model.finder.config(), frame);
   return found;
 }
@@ -56,7 +68,7 @@ lens::FindReport report_of(const Found& found, const FindCommand& command, const
                            const models::finder::Config& config) {
   lens::FindReport report;
   report.prompt = found.prompt;
-  report.language = models::Translator::detect_language(found.prompt);
+  report.language = found.language;
   report.file = command.file();
   report.model = command.model;
   report.width = frame.width;
@@ -85,6 +97,57 @@ void write_overlay(const std::string& path, picture::Image image, const std::vec
   write_file(path, {reinterpret_cast<const char*>(png.data()), png.size()});
 }
 
+lens::FindRun run_of(const Found& found, const layers::AttentionTape& looked, const Frame& frame,
+                     const models::finder::Config& config) {
+  lens::FindRun run;
+  run.prompt = found.prompt;
+  run.language = found.language;
+  run.pieces = found.pieces;
+  run.frame = frame;
+  run.image = config.image;
+  run.answer = &found.answer;
+  run.output = &found.output;
+  run.tape = &found.tape;
+  run.looked = &looked;
+  return run;
+}
+
+// The picture as the page has it, which need not be larger than a screen shows.
+picture::Image for_page(const picture::Image& image) {
+  const std::int64_t longest = std::max(image.width, image.height);
+  if (longest <= kPagePixels) return image;
+  const Frame frame = Frame::fit(image.width, image.height, kPagePixels);
+  const std::vector<float> square =
+      picture::in_square(image, {frame.scale, frame.left, frame.top}, kPagePixels, 1.0f);
+  picture::Image small;
+  const auto shrunk = [&](std::int64_t pixels) {
+    return std::max<std::int64_t>(1, pixels * kPagePixels / longest);
+  };
+  small.width = shrunk(image.width);
+  small.height = shrunk(image.height);
+  const auto left = static_cast<std::int64_t>(std::ceil(frame.left)),
+             top = static_cast<std::int64_t>(std::ceil(frame.top));
+  for (std::int64_t y = 0; y < small.height; ++y) {
+    const float* row =
+        square.data() + (std::min<std::int64_t>(top + y, kPagePixels - 1) * kPagePixels + left) * 3;
+    for (std::int64_t i = 0; i < small.width * 3; ++i)
+      small.rgb.push_back(static_cast<std::uint8_t>(std::lround(row[i] * 255)));
+  }
+  return small;
+}
+
+void write_page(const FindCommand& command, const picture::Image& image,
+                const std::vector<Found>& all, const layers::AttentionTape& looked,
+                const Frame& frame, const models::finder::Config& config) {
+  std::vector<lens::FindRun> runs;
+  for (const Found& found : all) runs.push_back(run_of(found, looked, frame, config));
+  const picture::Image small = for_page(image);
+  const std::vector<std::uint8_t> png = picture::encode_png(small);
+  const std::string data = lens::page_data(
+      runs, {small.width, small.height, {reinterpret_cast<const char*>(png.data()), png.size()}});
+  write_file(command.html, lens::find_page(data));
+}
+
 void run_find(const FindCommand& command) {
   const std::vector<std::string> prompts = command.prompts();
   for (const std::string& prompt : prompts) {
@@ -96,14 +159,16 @@ void run_find(const FindCommand& command) {
   const models::finder::Config& config = model.finder.config();
   picture::Image image = open_picture(command.file());
   const Frame frame = Frame::fit(image.width, image.height, config.image);
-  const models::finder::Picture seen =
-      model.finder.look(in_square(image, frame, config), command.threads);
+  layers::AttentionTape looked;
+  const models::finder::Picture seen = model.finder.look(
+      in_square(image, frame, config), command.threads, command.html.empty() ? nullptr : &looked);
 
   std::vector<Found> all;
   std::vector<lens::FindReport> reports;
   for (const std::string& prompt : prompts) {
-    all.push_back(find(model, seen, frame, prompt, command.threads));
-    reports.push_back(report_of(all.back(), command, frame, config));
+    all.push_back(find(model, seen, frame, prompt, command));
+    lens::FindReport& report = reports.emplace_back(report_of(all.back(), command, frame, config));
+    if (command.show) report.read = lens::read_run(run_of(all.back(), looked, frame, config));
   }
   std::string output;
   if (command.json) {
@@ -111,6 +176,7 @@ void run_find(const FindCommand& command) {
   } else {
     output = lens::to_terminal(reports, standard_screen());
   }
+  if (!command.html.empty()) write_page(command, image, all, looked, frame, config);
   if (!command.out.empty()) write_overlay(command.out, std::move(image), all);
   write_output(output);
 }
@@ -128,6 +194,12 @@ void add_find_command(CLI::App& app) {
   sub->add_option(
          "-o,--out", command->out,
          "Also write the picture with the masks, their outlines and scores over it, as PNG")
+      ->type_name("FILE");
+  sub->add_flag("--show", command->show,
+                "Also what each object read: words with their shares, and a map of the patches");
+  sub->add_option("--html", command->html,
+                  "Also write one page to look into with a browser: every patch and word, by layer "
+                  "and head, down to the dot product")
       ->type_name("FILE");
   sub->add_option("--threads", command->threads, "Threads at most; else as many as the machine has")
       ->check(CLI::Range(1, 1024))

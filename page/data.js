@@ -14,10 +14,10 @@ import { agreement, softmaxRow } from "qkv/math.js";
  * `confirmed`: of those, whether the log-sum-exp of every row is the engine's. `out` [queries, dim_v] is the engine's too.
  */
 /**
- * @typedef {{kind: "look" | "translate", version: string, isa: string, query: Side, key: Side, self: boolean,
+ * @typedef {{kind: "look" | "translate" | "find", version: string, isa: string, query: Side, key: Side, self: boolean,
  *   asked: number[], open: [number, number] | null, fitting: [number, number][][], layers: Layer[],
  *   untrained: (Float32Array | null)[][] | null}} Run
- * `untrained`: the weights by layer and head before training, null where the page does not carry them.
+ * Of kind "find" is what a finder's page makes of one of its attentions (find_data.js). `untrained`: the weights by layer and head before training, null where the page does not carry them.
  */
 
 /** Little-endian single precision numbers, RFC 4648. @param {string} text */
@@ -29,14 +29,18 @@ function floats(text) {
 /** @param {string | null} text */
 const maybe = (text) => (text === null ? null : floats(text));
 
-/** @param {any} json @returns {Run} */
-export function readRun(json) {
-  const layers = json.layers.map((/** @type {any} */ layer) => {
+/** @param {any[]} list @returns {Layer[]} */
+export const layersOf = (list) =>
+  list.map((layer) => {
     const engine = layer.weights.map(maybe);
     const [q, k, v, lse] = [layer.q, layer.k, layer.v, layer.lse].map(floats);
     const out = layer.out.map(maybe);
     return { ...layer, q, k, v, lse, engine, weights: [...engine], confirmed: [], out };
   });
+
+/** @param {any} json @returns {Run} */
+export function readRun(json) {
+  const layers = layersOf(json.layers);
   const untrained = json.untrained?.map((/** @type {any[]} */ heads) => heads.map(maybe)) ?? null;
   return { ...json, layers, untrained, key: json.key ?? json.query, self: json.key === null };
 }

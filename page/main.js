@@ -155,5 +155,6 @@ function start(first, live) {
 }
 
 const data = JSON.parse(document.getElementById("runs")?.textContent ?? "[]");
-if (data.kind === "watch") (await import("qkv/watch.js")).startWatch(data);
+if (data.kind === "find") (await import("qkv/find.js")).startFind(data);
+else if (data.kind === "watch") (await import("qkv/watch.js")).startWatch(data);
 else start(data.live ? [] : data.map(readRun), Boolean(data.live));

@@ -20,6 +20,7 @@ function roleOf(state) {
 export function headLine(state) {
   const role = roleOf(state);
   const name = state.say.head(...state.at);
+  if (state.run.kind === "find") return name;
   if (!role) return `${name} · ${state.say.unmeasured}`;
   return (
     `${name} · ${roleName(state.language, role.role)}${state.language === "zh" ? "：" : ": "}` +

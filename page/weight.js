@@ -154,14 +154,17 @@ export function weightView(first) {
         ),
       ),
       el("p", { class: "intro" }, say.weightIntro(asks, reads), " ", headLine(state)),
-      el(
-        "p",
-        { class: "note" },
-        say.pieces(run.query.pieces[pair.query].text, run.key.pieces[pair.key].text),
-        several
-          ? ` ${say.together(percent(wordWeights(run, l, head)[state.word * run.key.words.length + key]))}`
-          : null,
-      ),
+      // Patches and queries have no pieces.
+      run.kind === "find" && !several
+        ? ""
+        : el(
+            "p",
+            { class: "note" },
+            say.pieces(run.query.pieces[pair.query].text, run.key.pieces[pair.key].text),
+            several
+              ? ` ${say.together(percent(wordWeights(run, l, head)[state.word * run.key.words.length + key]))}`
+              : null,
+          ),
       verdict(found.holds, found.holds ? agrees : say.differs(digits)),
       el(
         "div",

@@ -208,7 +208,7 @@ def _assemble(index: dict[str, Any], payload: dict[str, str]) -> str:
     """As src/lens/page.cc does: modules become data URLs of an import map, and JSON has no "<"."""
     files = {file.name: file.read_text(encoding="utf-8") for file in resources.files(__package__).joinpath("page_files").iterdir()}
     modules = {f"qkv/{name}": "data:text/javascript;charset=utf-8," + quote(text, safe="-_.~!*'();:@=+$,/?[] {}|^`")
-               for name, text in sorted(files.items()) if name.endswith(".js")}
+               for name, text in sorted(files.items()) if name.endswith(".js") and not name.startswith("find")}
     data = json.dumps(index, ensure_ascii=False, separators=(",", ":"))
     for sign in "<>&":
         data = data.replace(sign, f"\\u{ord(sign):04x}")

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "lens/find_reading.h"
 
 namespace qkv::lens {
 
@@ -25,8 +28,9 @@ struct FindReport {
   std::string model;
   std::int64_t width = 0;
   std::int64_t height = 0;
-  float presence = 0;                // probability that the picture holds what the prompt names
-  std::vector<FoundObject> objects;  // best first
+  float presence = 0;                  // probability that the picture holds what the prompt names
+  std::vector<FoundObject> objects;    // best first
+  std::optional<FindReadings> read{};  // what each of them read, if it was asked for
 };
 
 // For a report without objects, in the prompt's language: "nothing here is a red car (probability that something is: 2.1%)".

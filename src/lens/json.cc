@@ -251,6 +251,50 @@ std::string to_json(const SearchReport& report) {
                {"entropy", single(report.entropy)}});
 }
 
+namespace {
+
+Json numbers(std::span<const float> values) {
+  Json list = Json::array();
+  for (const float value : values) list.push_back(exact(value));
+  return list;
+}
+
+Json find_reading(const FindReadings& all, const FindAsker& asker, const FindReading& it) {
+  Json json = {{"words", numbers(it.words)},
+               {"patches", rows(it.patches, static_cast<std::size_t>(all.side))}};
+  if (asker.cover.empty()) return json;
+  const OnObject on = on_object(all, asker, it);
+  json["on_object"] = on.share;
+  json["by_chance"] = on.chance;
+  return json;
+}
+
+Json find_readings(const FindReadings& all) {
+  Json asked = Json::array();
+  for (const FindAsker& asker : all.asked) {
+    Json layers = Json::array();
+    for (const FindLayer& layer : asker.layers) {
+      Json json = find_reading(all, asker, layer.mean);
+      Json heads = Json::array();
+      for (const FindReading& head : layer.heads) heads.push_back(find_reading(all, asker, head));
+      json["heads"] = std::move(heads);
+      layers.push_back(std::move(json));
+    }
+    asked.push_back({{"object", asker.object < 0 ? Json(nullptr) : Json(asker.object)},
+                     {"score", exact(asker.score)},
+                     {"layers", std::move(layers)}});
+  }
+  Json marks = Json::array();
+  for (std::size_t i = static_cast<std::size_t>(all.prompt_words); i < all.words.size(); ++i)
+    marks.push_back(all.words[i].text);
+  return {{"words", texts(all.words, all.prompt_words)},
+          {"specials", std::move(marks)},
+          {"side", all.side},
+          {"asked", std::move(asked)}};
+}
+
+}  // namespace
+
 std::string to_json(const FindReport& report) {
   const Json size = {report.height, report.width};
   Json objects = Json::array();
@@ -269,6 +313,7 @@ std::string to_json(const FindReport& report) {
                {"presence", exact(report.presence)},
                {"objects", std::move(objects)}};
   if (report.objects.empty()) json["sentence"] = nothing_found(report);
+  if (report.read) json["read"] = find_readings(*report.read);
   return dump(json);
 }
 

@@ -60,12 +60,19 @@ std::string data_url(std::string_view text) {
   return url;
 }
 
+enum class Pages : std::uint8_t { sentences, pictures };
+
+// Of other pages' modules a page has none: watch*.js are for those that qkv.watch of the Python package writes.
+bool belongs(std::string_view module, Pages pages) {
+  if (!module.ends_with(".js") || module.starts_with("watch")) return false;
+  return pages == Pages::pictures || !module.starts_with("find");
+}
+
 // The modules import each other as "qkv/name.js"; the map says where these are: in the page itself.
-std::string import_map() {
+std::string import_map(Pages pages) {
   std::string map;
   for (const PageFile& module : page_files()) {
-    // watch*.js are for pages that qkv.watch of the Python package writes.
-    if (!module.name.ends_with(".js") || module.name.starts_with("watch")) continue;
+    if (!belongs(module.name, pages)) continue;
     map += (map.empty() ? "" : ",\n") + ("\"qkv/" + std::string(module.name)) + "\":\"" +
            data_url(module.text) + "\"";
   }
@@ -73,10 +80,10 @@ std::string import_map() {
 }
 
 // `runs` is JSON.
-std::string fill(const std::string& runs) {
+std::string fill(const std::string& runs, Pages pages) {
   std::string page(file("page.html"));
   replace(page, "/*style.css*/", std::string(file("style.css")));
-  replace(page, "/*import map*/", import_map());
+  replace(page, "/*import map*/", import_map(pages));
   replace(page, "<!--payload-->\n", "");  // what pages of qkv.watch have more (python/qkv/page.py)
   replace(page, "/*runs*/", runs);
   return page;
@@ -87,9 +94,13 @@ std::string fill(const std::string& runs) {
 std::string run_page(std::span<const std::string> runs) {
   std::string list;
   for (const std::string& run : runs) list += (list.empty() ? "" : ",") + escape_for_script(run);
-  return fill("[" + list + "]");
+  return fill("[" + list + "]", Pages::sentences);
 }
 
-std::string live_page() { return fill("{\"live\":true}"); }
+std::string find_page(const std::string& data) {
+  return fill(escape_for_script(data), Pages::pictures);
+}
+
+std::string live_page() { return fill("{\"live\":true}", Pages::sentences); }
 
 }  // namespace qkv::lens

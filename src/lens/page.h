@@ -2,11 +2,13 @@
 // them. The page needs no network and no other file; docs/page.md tells what it shows.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "lens/find_reading.h"
 #include "lens/report.h"
 
 namespace qkv::lens {
@@ -30,8 +32,21 @@ std::string page_data(const Run& run, const ReportOptions& options);
 // Throws std::invalid_argument if the tape has no cross layer.
 std::string page_data(const TranslationRun& run);
 
+// The picture that a finder saw, as the page shows it: PNG, of any size but the same proportions.
+struct PagePicture {
+  std::int64_t width = 0;
+  std::int64_t height = 0;
+  std::string_view png;  // the caller's
+};
+// One or several prompts asked of one picture, for find_page. Throws std::invalid_argument for no run, a picture without pixels, or a
+// tape that is not a finder's.
+std::string page_data(std::span<const FindRun> runs, const PagePicture& picture);
+
 // One page over one or several runs (the sentences of a text); each is what page_data gave.
 std::string run_page(std::span<const std::string> runs);
+
+// The page over what page_data gave of a finder's runs.
+std::string find_page(const std::string& data);
 
 // The page that asks a server for its runs: GET look?text=… and translate?text=… answer with a JSON list of page_data, or with
 // {"error": "…"}.

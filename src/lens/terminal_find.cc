@@ -46,7 +46,9 @@ std::string to_terminal(std::span<const FindReport> reports, const Screen& scree
                        std::max(screen.columns, 40)),
                    Ink::dim, screen) +
              "\n";
+    if (report.read && &report != &reports.front()) text += "\n";
     text += answer(report, screen);
+    if (report.read) text += "\n" + to_terminal(*report.read, screen);
   }
   return text;
 }

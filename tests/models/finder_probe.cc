@@ -1,6 +1,7 @@
 // Runs a finder's folder on requests from standard input, one JSON object a line, and answers each with one line; the parity
 // tests compare the answers with the PyTorch twin's.
 //   {"rgb": [image·image·3 numbers], "pieces": [ids]} → {"presence", "select", "chosen", "score", "boxes", "masks", "tape": [names]}
+// With "weights": true also the weights of every record, [heads · queries · keys]. With "record": false nothing is recorded.
 // A request that fails is answered {"error": "…"}.
 #include <exception>
 #include <iostream>
@@ -8,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "lens/report.h"
 #include "models/finder/finder.h"
 
 namespace {
@@ -18,20 +20,28 @@ using namespace qkv::models::finder;
 json answer(const Finder& finder, const json& request) {
   qkv::layers::AttentionTape tape;
   const int threads = request.value("threads", 0);
-  const Picture picture = finder.look(request.at("rgb").get<std::vector<float>>(), threads, &tape);
+  qkv::layers::AttentionTape* record = request.value("record", true) ? &tape : nullptr;
+  const Picture picture = finder.look(request.at("rgb").get<std::vector<float>>(), threads, record);
   const Output output =
-      finder.ask(picture, request.at("pieces").get<std::vector<int>>(), threads, &tape);
-  json boxes = json::array(), names = json::array();
+      finder.ask(picture, request.at("pieces").get<std::vector<int>>(), threads, record);
+  json boxes = json::array(), names = json::array(), weights = json::array();
   for (const Box& b : output.boxes) boxes.push_back({b.x, b.y, b.width, b.height});
-  for (const auto& record : tape)
-    names.push_back({record.where, record.heads, record.queries, record.keys});
+  for (const auto& it : tape) {
+    names.push_back({it.where, it.heads, it.queries, it.keys});
+    if (!request.value("weights", false)) continue;
+    json all = json::array();
+    for (int head = 0; head < it.heads; ++head)
+      for (const float weight : qkv::lens::head_weights(it, head)) all.push_back(weight);
+    weights.push_back(std::move(all));
+  }
   return {{"presence", output.presence},
           {"select", output.select},
           {"chosen", output.chosen},
           {"score", output.score},
           {"boxes", boxes},
           {"masks", output.masks},
-          {"tape", names}};
+          {"tape", names},
+          {"weights", weights}};
 }
 
 }  // namespace
