@@ -7,6 +7,7 @@
 #include "cli/open_finder.h"
 #include "cli/open_model.h"
 #include "cli/output.h"
+#include "cli/progress.h"
 #include "lens/find_reading.h"
 #include "lens/json.h"
 #include "lens/page.h"
@@ -165,11 +166,16 @@ void run_find(const FindCommand& command) {
 
   std::vector<Found> all;
   std::vector<lens::FindReport> reports;
+  Progress line;
   for (const std::string& prompt : prompts) {
+    line.show("prompt " + std::to_string(reports.size() + 1) + " of " +
+              std::to_string(prompts.size()));
     all.push_back(find(model, seen, frame, prompt, command));
     lens::FindReport& report = reports.emplace_back(report_of(all.back(), command, frame, config));
     if (command.show) report.read = lens::read_run(run_of(all.back(), looked, frame, config));
+    if (command.html.empty() && command.out.empty()) all.pop_back();  // 16 MB an object at 4096²
   }
+  line.clear();
   std::string output;
   if (command.json) {
     for (const lens::FindReport& report : reports) output += lens::to_json(report) + "\n";

@@ -44,7 +44,7 @@ typedef struct Value {  // a vector, or a number
 
 // A row of attention() and its kin. What a function does not have is NULL.
 typedef struct KeyRow {
-  int64_t row;  // what errors call it
+  int64_t row;        // what errors call it
   Vector query, key;  // query.numbers NULL: that of the rows before
   const Value* value;
   const double* scale;
