@@ -70,8 +70,7 @@ TEST_F(FinderAnswer, MasksAreInThePicturesOwnPixels) {
   const Answer large = ask(Frame::fit(64, 32, 16));  // lies in rows 4 to 12
   ASSERT_EQ(large.objects[0].mask.size(), 64u * 32u);
   EXPECT_EQ(area(large.objects[0]), 32 * 32);
-  EXPECT_EQ(area(ask(Frame::fit(1, 1, 16)).objects[0]),
-            0);  // its one pixel's middle is on the edge
+  EXPECT_TRUE(ask(Frame::fit(1, 1, 16)).objects.empty());  // its one pixel's middle is on the edge
 }
 
 TEST_F(FinderAnswer, FramesKeepProportionsAndRefuseNothing) {
