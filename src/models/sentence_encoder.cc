@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <exception>
 #include <map>
 #include <stdexcept>
 #include <utility>
@@ -196,13 +197,20 @@ SentenceEncoder SentenceEncoder::load(const fs::path& folder) {
   fs::path transformer = folder;
   impl->read_modules(folder, transformer);
   impl->read_prompts(folder / "config_sentence_transformers.json");
-  // side by side: each takes half of what a start takes
+  // side by side: each takes half of what a start takes; of two errors the model's is told, whichever comes first
+  std::exception_ptr unreadable;
   parallel_for(0, 2, [&](std::int64_t part) {
-    if (part == 0)
+    if (part == 0) {
       impl->model = Bert::load(transformer);
-    else
+      return;
+    }
+    try {
       impl->tokenizer = load_text_tokenizer(transformer);
+    } catch (...) {
+      unreadable = std::current_exception();
+    }
   });
+  if (unreadable) std::rethrow_exception(unreadable);
 
   const BertConfig& config = impl->model.config();
   if (impl->tokenizer->size() > config.vocab_size)
