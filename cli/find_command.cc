@@ -75,6 +75,7 @@ lens::FindReport report_of(const Found& found, const FindCommand& command, const
   report.width = frame.width;
   report.height = frame.height;
   report.presence = found.answer.presence;
+  report.present = found.answer.present;
   for (const Object& object : found.answer.objects) {
     const auto box = models::finder::in_picture(object.box, config, frame);
     report.objects.push_back(

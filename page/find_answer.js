@@ -19,7 +19,6 @@ import { number, percent } from "qkv/text.js";
 
 const MOST_PATCHES = 6;
 const MOST_QUERIES = 3;
-const PRESENT = 0.5; // as Thresholds in src/models/finder/answer.h
 
 /** @param {State} state */
 const objectOf = (state) => {
@@ -352,7 +351,7 @@ export function answerView(first, change) {
   const result =
     find.objects.length > 0
       ? say.present(find.objects.length)
-      : find.presence >= PRESENT
+      : find.present
         ? say.unsure
         : say.absent;
   return {

@@ -10,7 +10,8 @@ import { agreement, softmaxRow } from "qkv/math.js";
 /** @typedef {{query: number, score: number, mask: Uint8Array, cover: Float32Array}} Found `mask` [height, width] of the picture,
  * `cover` how much of each patch it is */
 /**
- * @typedef {{kind: "find", version: string, isa: string, prompt: Side, presence: number, scores: number[], chosen: number[],
+ * @typedef {{kind: "find", version: string, isa: string, prompt: Side, presence: number, present: boolean, scores: number[],
+ *   chosen: number[],
  *   picture: {png: string, width: number, height: number, seen_width: number, seen_height: number, image: number, left: number,
  *     top: number, scale: number},
  *   objects: Found[], side: number, inside: boolean[], streams: Record<Stream, Layer[]>, image: HTMLImageElement}} Find

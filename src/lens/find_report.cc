@@ -49,7 +49,7 @@ std::string with_article(const std::string& prompt) {
 }  // namespace
 
 std::string nothing_found(const FindReport& report) {
-  const bool unsure = report.presence >= 0.5f;  // something is there, and no object stands out
+  const bool unsure = report.present;  // something is there, and no object stands out
   const std::string share = percent(static_cast<double>(report.presence));
   if (report.language == "zh")
     return unsure ? "图里可能有“" + report.prompt + "”（概率 " + share + "），但认不出是哪一个"

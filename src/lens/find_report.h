@@ -29,6 +29,7 @@ struct FindReport {
   std::int64_t width = 0;
   std::int64_t height = 0;
   float presence = 0;                  // probability that the picture holds what the prompt names
+  bool present = false;                // that is enough to believe it
   std::vector<FoundObject> objects;    // best first
   std::optional<FindReadings> read{};  // what each of them read, if it was asked for
 };

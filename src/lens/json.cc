@@ -311,6 +311,7 @@ std::string to_json(const FindReport& report) {
                {"model", report.model},
                {"size", size},
                {"presence", exact(report.presence)},
+               {"present", report.present},
                {"objects", std::move(objects)}};
   if (report.objects.empty()) json["sentence"] = nothing_found(report);
   if (report.read) json["read"] = find_readings(*report.read);

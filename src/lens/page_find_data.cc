@@ -65,6 +65,7 @@ PageJson asked(const FindRun& run, const PagePicture& picture) {
     scores.push_back(1 / (1 + std::exp(-static_cast<double>(score))));
   return {{"prompt", page_side(run.prompt, run.language, run.pieces, map)},
           {"presence", static_cast<double>(run.answer->presence)},
+          {"present", run.answer->present},
           {"objects", std::move(objects)},
           {"scores", std::move(scores)},
           {"chosen", run.output->chosen},

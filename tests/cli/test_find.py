@@ -110,7 +110,7 @@ def test_objects_are_those_of_the_twin(twin, file, prompt):
     got = find.json(prompt, PICTURES / file)
     jsonschema.validate(got, SCHEMA)
     assert len(want.scores) > 0, "the weights say nothing: choose another seed"
-    assert got["size"] == [256, 256] and got["presence"] == pytest.approx(want.presence, abs=1e-4)
+    assert got["size"] == [256, 256] and got["present"] is True and got["presence"] == pytest.approx(want.presence, abs=1e-4)
     assert [o["score"] for o in got["objects"]] == pytest.approx(want.scores, abs=1e-4)
     for mine, mask, (x, y, w, h) in zip(got["objects"], want.masks.numpy(), (want.boxes * 256).tolist()):
         found = mask_of(mine["segmentation"])
@@ -140,14 +140,15 @@ def test_text(find, finds_nothing):
     for prompt, sentence in said.items():
         answer = finds_nothing.json(prompt, PICTURES / "street.png")
         jsonschema.validate(answer, SCHEMA)
-        assert answer["objects"] == [] and answer["presence"] < 0.5 and answer["sentence"].startswith(sentence), answer["sentence"]
+        assert answer["objects"] == [] and answer["presence"] < 0.5 and answer["present"] is False and answer["sentence"].startswith(sentence), answer["sentence"]
         assert finds_nothing.ok(prompt, PICTURES / "street.png").splitlines()[1] == answer["sentence"]
 
 
 def test_present_but_nothing_stands_out(tmp_path):
     random_finder(tmp_path / "m", presence=4.0, score=-9.0)
     find = Find(tmp_path / "m")
-    assert find.json("red car", PICTURES / "street.png")["sentence"].startswith("something here may be a red car (probability: 9")
+    answer = find.json("red car", PICTURES / "street.png")
+    assert answer["present"] is True and answer["objects"] == [] and answer["sentence"].startswith("something here may be a red car (probability: 9")
     assert "认不出是哪一个" in find.ok("红色的车", PICTURES / "street.png")
 
 

@@ -40,6 +40,7 @@ struct Example {
 
   Example() {
     answer.presence = 0.75F;
+    answer.present = true;
     // 4 × 2 pixels in the middle of a square of 4: the mask is the two in the lower right corner, half of patch 3 there
     answer.objects.push_back({1, 0.5F, {}, {0, 0, 0, 0, 0, 0, 1, 1}});
     output.score = {-1, 0, -2};
@@ -130,6 +131,20 @@ TEST(FindReading, TerminalShowsWordsAndMap) {
   EXPECT_EQ(said["read"]["asked"][1]["layers"][0]["patches"].size(), 2U);
 }
 
+TEST(FindReport, WithoutObjectsTheSentenceSaysWhetherSomethingIsThere) {
+  FindReport report;
+  report.prompt = "red car";
+  report.presence = 0.4F;
+  report.present = true;  // by a threshold of the caller's
+  EXPECT_EQ(nothing_found(report),
+            "something here may be a red car (probability: 40.0%), but no object stands out");
+  EXPECT_EQ(json::parse(to_json(report))["present"], true);
+  report.present = false;
+  EXPECT_EQ(nothing_found(report),
+            "nothing here is a red car (probability that something is: 40.0%)");
+  EXPECT_EQ(json::parse(to_json(report))["present"], false);
+}
+
 TEST(FindReading, WrongRunsAreNamed) {
   Example example;
   const auto message = [&](const auto& call) -> std::string {
@@ -168,6 +183,7 @@ TEST(FindPage, CarriesTheRunThePictureAndItsModules) {
   EXPECT_EQ(data["encoder"].size(), 1U);
   ASSERT_EQ(data["prompts"].size(), 2U);
   const json& asked = data["prompts"][1];
+  EXPECT_EQ(asked["present"], true);
   EXPECT_EQ(asked["objects"][0]["mask"], json({6, 2}));
   EXPECT_EQ(asked["scores"][1], 0.5);
   EXPECT_EQ(asked["chosen"], json({0, 3, 1}));

@@ -41,6 +41,7 @@ class FinderAnswer : public ::testing::Test {
 TEST_F(FinderAnswer, EachObjectOnceBestFirst) {
   const Answer found = ask();
   EXPECT_FLOAT_EQ(found.presence, 1 / (1 + std::exp(-2.0f)));
+  EXPECT_TRUE(found.present);
   ASSERT_EQ(found.objects.size(), 2u);
   EXPECT_EQ(found.objects[0].query, 1);  // query 0 says the same with less conviction
   EXPECT_EQ(found.objects[1].query, 2);
@@ -53,6 +54,16 @@ TEST_F(FinderAnswer, NothingBelowAThreshold) {
   output_.presence = -0.1f;
   EXPECT_TRUE(ask().objects.empty());
   EXPECT_LT(ask().presence, 0.5f);
+  EXPECT_FALSE(ask().present);
+}
+
+TEST_F(FinderAnswer, PresentIsWhatTheCallersThresholdSays) {
+  output_.presence = 0;  // probability 0.5, the threshold unless told
+  EXPECT_TRUE(ask().present);
+  EXPECT_FALSE(answer(output_, config_, {16, 16}, {.presence = 0.51f}).present);
+  output_.score = {-9, -9, -9};  // present, though no object stands out
+  EXPECT_TRUE(ask().present);
+  EXPECT_TRUE(ask().objects.empty());
 }
 
 TEST_F(FinderAnswer, AnEmptyMaskIsNoObject) {

@@ -193,6 +193,28 @@ test("several prompts are tabs, markup in them stays text, and the language can 
   await close();
 });
 
+test("without an object it says whether something may be there", async () => {
+  const { page, close } = await open(browser, PAGE);
+  const present = await page.evaluate(() => globalThis.qkv.runs().map((find) => find.present));
+  assert.deepEqual(
+    present,
+    engine.map((said) => said.present),
+  );
+  for (const [there, said] of [
+    [true, " may be in this picture, but no object stands out"],
+    [false, " is not in this picture"],
+  ]) {
+    await page.evaluate(
+      (it) => void Object.assign(globalThis.qkv.runs()[0], { objects: [], present: it }),
+      there,
+    );
+    await page.click(".runs button >> nth=0");
+    assert.ok((await page.textContent(".prompt")).includes(said), said);
+    assert.equal(await page.textContent("h1"), "What did the presence token read?");
+  }
+  await close();
+});
+
 test("the picture shows what was read, the masks, or itself", async () => {
   const { page, close } = await open(browser, PAGE);
   const shots = new Set();

@@ -94,7 +94,8 @@ Answer answer(const Output& output, const Config& config, const Frame& frame,
                                 std::to_string(frame.width) + "×" + std::to_string(frame.height));
   Answer found;
   found.presence = sigmoid(output.presence);
-  if (found.presence < thresholds.presence) return found;
+  found.present = found.presence >= thresholds.presence;
+  if (!found.present) return found;
 
   std::vector<int> order(output.score.size());
   std::iota(order.begin(), order.end(), 0);

@@ -37,7 +37,8 @@ struct Object {
 
 struct Answer {
   float presence = 0;           // probability that the picture holds what the prompt names
-  std::vector<Object> objects;  // best first; none where the presence is below its threshold
+  bool present = false;         // it is at its threshold or above
+  std::vector<Object> objects;  // best first; none unless present
 };
 
 struct PixelBox {  // x, y: the upper left corner, in pixels of the picture
