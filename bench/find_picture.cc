@@ -17,8 +17,8 @@
 #include "models/model_path.h"
 #include "models/tokenizer.h"
 #include "picture/decode.h"
+#include "picture/resize.h"
 #include "picture/rle.h"
-#include "picture/square.h"
 
 namespace {
 

@@ -15,8 +15,8 @@
 #include "models/translator.h"
 #include "picture/overlay.h"
 #include "picture/png.h"
+#include "picture/resize.h"
 #include "picture/rle.h"
-#include "picture/square.h"
 
 namespace qkv::cli {
 namespace {
@@ -25,7 +25,7 @@ using models::finder::Answer;
 using models::finder::Frame;
 using models::finder::Object;
 
-constexpr int kPagePixels = 1024;  // of the page's picture, along its longer side
+constexpr std::int64_t kPagePixels = 1024;  // of the page's picture, along its longer side
 
 struct FindCommand {
   std::vector<std::string> words;  // one prompt or more, then the picture
@@ -114,36 +114,12 @@ lens::FindRun run_of(const Found& found, const layers::AttentionTape& looked, co
   return run;
 }
 
-// The picture as the page has it, which need not be larger than a screen shows.
-picture::Image for_page(const picture::Image& image) {
-  const std::int64_t longest = std::max(image.width, image.height);
-  if (longest <= kPagePixels) return image;
-  const Frame frame = Frame::fit(image.width, image.height, kPagePixels);
-  const std::vector<float> square =
-      picture::in_square(image, {frame.scale, frame.left, frame.top}, kPagePixels, 1.0f);
-  picture::Image small;
-  const auto shrunk = [&](std::int64_t pixels) {
-    return std::max<std::int64_t>(1, pixels * kPagePixels / longest);
-  };
-  small.width = shrunk(image.width);
-  small.height = shrunk(image.height);
-  const auto left = static_cast<std::int64_t>(std::ceil(frame.left)),
-             top = static_cast<std::int64_t>(std::ceil(frame.top));
-  for (std::int64_t y = 0; y < small.height; ++y) {
-    const float* row =
-        square.data() + (std::min<std::int64_t>(top + y, kPagePixels - 1) * kPagePixels + left) * 3;
-    for (std::int64_t i = 0; i < small.width * 3; ++i)
-      small.rgb.push_back(static_cast<std::uint8_t>(std::lround(row[i] * 255)));
-  }
-  return small;
-}
-
 void write_page(const FindCommand& command, const picture::Image& image,
                 const std::vector<Found>& all, const layers::AttentionTape& looked,
                 const Frame& frame, const models::finder::Config& config) {
   std::vector<lens::FindRun> runs;
   for (const Found& found : all) runs.push_back(run_of(found, looked, frame, config));
-  const picture::Image small = for_page(image);
+  const picture::Image small = picture::at_most(image, kPagePixels);
   const std::vector<std::uint8_t> png = picture::encode_png(small);
   const std::string data = lens::page_data(
       runs, {small.width, small.height, {reinterpret_cast<const char*>(png.data()), png.size()}});

@@ -9,7 +9,7 @@
 #include "cli/output.h"
 #include "models/model_path.h"
 #include "picture/decode.h"
-#include "picture/square.h"
+#include "picture/resize.h"
 
 namespace qkv::cli {
 namespace {

@@ -7,7 +7,7 @@
 #include "picture/decode.h"
 #include "picture/orientation.h"
 #include "picture/png.h"
-#include "picture/square.h"
+#include "picture/resize.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   namespace picture = qkv::picture;

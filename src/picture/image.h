@@ -1,5 +1,5 @@
 // A picture as the finder's door sees it: 8-bit sRGB, upright, without transparency. Start here: decode.h makes one from a file,
-// square.h gives the model its square, overlay.h paints answers over it, png.h writes it.
+// resize.h gives the model its square, overlay.h paints answers over it, png.h writes it.
 #pragma once
 
 #include <cstddef>

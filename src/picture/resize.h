@@ -1,6 +1,7 @@
-// A picture in the square that the finder sees.
+// A picture at other sizes: in the square that the finder sees, and small enough for a screen.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "picture/image.h"
@@ -19,5 +20,10 @@ struct Placement {
 // and at scale 1 nothing changes.
 std::vector<float> in_square(const Image& image, const Placement& placement, int side,
                              float around);
+
+// The picture itself if neither side is longer than `side`, else with the longer one at that and the other in proportion, rounded down
+// but at least 1: each side has its own scale, and a pixel is the mean of all that it stands for. Throws std::invalid_argument for a
+// side below 1.
+Image at_most(const Image& image, std::int64_t side);
 
 }  // namespace qkv::picture
