@@ -69,7 +69,7 @@ int main(int argc, char** argv) {
   const auto shrink = [&] {
     frame = models::finder::Frame::fit(image.width, image.height, finder.config().image);
     square = picture::in_square(image, {frame.scale, frame.left, frame.top}, finder.config().image,
-                                0.5f);
+                                models::finder::kAround);
   };
   const auto look = [&] { seen = finder.look(square, threads); };
   const auto ask = [&] { output = finder.ask(seen, pieces, threads); };

@@ -16,9 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Around a picture that is not square. The finder was trained on whole squares; grey is nothing that a prompt names.
-constexpr float kAround = 0.5f;
-
 fs::path vocabulary_of(const fs::path& folder) {
   return fs::exists(folder / "source.spm") ? folder : models::find_model(kBundledModel);
 }
@@ -76,7 +73,8 @@ picture::Image open_picture(const std::string& path) {
 
 std::vector<float> in_square(const picture::Image& image, const models::finder::Frame& frame,
                              const models::finder::Config& config) {
-  return picture::in_square(image, {frame.scale, frame.left, frame.top}, config.image, kAround);
+  return picture::in_square(image, {frame.scale, frame.left, frame.top}, config.image,
+                            models::finder::kAround);
 }
 
 }  // namespace qkv::cli

@@ -22,6 +22,9 @@ struct Frame {
   static Frame fit(std::int64_t width, std::int64_t height, int image);
 };
 
+// What lies around it there, in each colour: grey. Finders are trained on whole squares, and grey is nothing that a prompt names.
+inline constexpr float kAround = 0.5f;
+
 struct Thresholds {
   float presence = 0.5f;  // from which on the picture is believed to hold what the prompt names
   float score = 0.5f;     // from which on a query stands for an object
