@@ -21,7 +21,7 @@ import { agreement, softmaxRow } from "qkv/math.js";
  */
 
 /** Little-endian single precision numbers, RFC 4648. @param {string} text */
-function floats(text) {
+export function floats(text) {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   return new Float32Array(bytes.buffer);
 }

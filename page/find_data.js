@@ -1,6 +1,6 @@
 // A finder's run as the page holds it: the JSON that src/lens/page_find_data.cc wrote, with its numbers decoded, and what one asker
 // read. Askers are the presence token (row 0), the object queries (from row 1) and the patches of the picture.
-import { layersOf } from "qkv/data.js";
+import { floats, layersOf } from "qkv/data.js";
 import { agreement, softmaxRow } from "qkv/math.js";
 
 /** @typedef {import("qkv/data.js").Layer} Layer */
@@ -50,10 +50,11 @@ export async function readFinds(data) {
       const { x, y, size } = patchBox(find, patch);
       return x + size > 0 && y + size > 0 && x < picture.width && y < picture.height;
     });
-    find.objects = objects.map((/** @type {any} */ object) => {
-      const mask = readMask(object.mask, picture.width * picture.height);
-      return { ...object, mask, cover: coverOf(find, mask) };
-    });
+    find.objects = objects.map((/** @type {any} */ object) => ({
+      ...object,
+      mask: readMask(object.mask, picture.width * picture.height),
+      cover: floats(object.cover),
+    }));
     return find;
   });
 }
@@ -69,17 +70,11 @@ function readMask(runs, size) {
   return mask;
 }
 
-/** Pixels of the page's picture along a side of a patch. @param {Find} find */
-const patchSize = (find) => {
-  const { image, scale, width, seen_width } = find.picture;
-  return ((image / find.side / scale) * width) / seen_width;
-};
-
 /** Where a patch lies, in pixels of the page's picture; some lie beside it. @param {Find} find @param {number} patch */
 export function patchBox(find, patch) {
-  const { left, top, scale, width, seen_width } = find.picture;
-  const size = patchSize(find);
-  const shrunk = width / seen_width / scale;
+  const { image, left, top, scale, width, seen_width } = find.picture;
+  const shrunk = width / seen_width / scale; // pixels of the page's picture for one of the square's
+  const size = (image / find.side) * shrunk;
   return {
     x: (patch % find.side) * size - left * shrunk,
     y: Math.floor(patch / find.side) * size - top * shrunk,
@@ -94,17 +89,6 @@ export function patchAt(find, x, y) {
   const place = (/** @type {number} */ at, /** @type {number} */ start) =>
     Math.max(0, Math.min(most, Math.floor((at - start) / origin.size)));
   return place(y, origin.y) * find.side + place(x, origin.x);
-}
-
-/** @param {Find} find @param {Uint8Array} mask */
-function coverOf(find, mask) {
-  const cover = new Float32Array(find.side ** 2);
-  const { width } = find.picture;
-  const area = 1 / patchSize(find) ** 2;
-  mask.forEach((it, i) => {
-    if (it) cover[patchAt(find, (i % width) + 0.5, Math.floor(i / width) + 0.5)] += area;
-  });
-  return cover.map((it) => Math.min(1, it));
 }
 
 /** @type {WeakMap<Layer, Map<string, {weights: Float64Array, holds: boolean}>>} */

@@ -62,7 +62,26 @@ std::vector<bool> patches_inside(const FindRun& run, std::int64_t side) {
   return inside;
 }
 
-// How much of each patch the mask covers; a pixel counts for the patch in which its middle lies.
+}  // namespace
+
+std::vector<const AttentionRecord*> finder_records(const layers::AttentionTape& tape,
+                                                   std::string_view block, std::string_view what) {
+  std::vector<const AttentionRecord*> records;
+  for (const AttentionRecord& record : tape) {
+    if (record.where.starts_with(std::string(block) + ".") &&
+        record.where.ends_with("." + std::string(what)))
+      records.push_back(&record);
+  }
+  if (records.empty())
+    throw std::invalid_argument("the run has no attention " + std::string(block) + ".N." +
+                                std::string(what) + " to look at");
+  return records;
+}
+
+std::int64_t patch_side(const AttentionRecord& picture) {
+  return std::llround(std::sqrt(static_cast<double>(picture.keys)));
+}
+
 std::vector<float> cover_of(const FindRun& run, const models::finder::Object& object,
                             std::int64_t side) {
   const models::finder::Frame& frame = run.frame;
@@ -85,22 +104,6 @@ std::vector<float> cover_of(const FindRun& run, const models::finder::Object& ob
   return cover;
 }
 
-}  // namespace
-
-std::vector<const AttentionRecord*> finder_records(const layers::AttentionTape& tape,
-                                                   std::string_view block, std::string_view what) {
-  std::vector<const AttentionRecord*> records;
-  for (const AttentionRecord& record : tape) {
-    if (record.where.starts_with(std::string(block) + ".") &&
-        record.where.ends_with("." + std::string(what)))
-      records.push_back(&record);
-  }
-  if (records.empty())
-    throw std::invalid_argument("the run has no attention " + std::string(block) + ".N." +
-                                std::string(what) + " to look at");
-  return records;
-}
-
 FindReadings read_run(const FindRun& run) {
   const std::vector<const AttentionRecord*> words = finder_records(*run.tape, "decoder", "words");
   const std::vector<const AttentionRecord*> picture =
@@ -113,7 +116,7 @@ FindReadings read_run(const FindRun& run) {
   report.prompt = run.prompt;
   report.words = map.words();
   report.prompt_words = map.sentence_words();
-  report.side = std::llround(std::sqrt(static_cast<double>(picture.front()->keys)));
+  report.side = patch_side(*picture.front());
   report.inside = patches_inside(run, report.side);
   const auto ask = [&](int object, float score, std::int64_t row) -> FindAsker& {
     FindAsker& asker = report.asked.emplace_back();

@@ -79,4 +79,11 @@ std::vector<const layers::AttentionRecord*> finder_records(const layers::Attenti
                                                            std::string_view block,
                                                            std::string_view what);
 
+// Patches along each side of the square, by a record of queries over patches.
+std::int64_t patch_side(const layers::AttentionRecord& picture);
+
+// [side · side] how much of each patch the mask covers; a pixel counts for the patch in which its middle lies.
+std::vector<float> cover_of(const FindRun& run, const models::finder::Object& object,
+                            std::int64_t side);
+
 }  // namespace qkv::lens

@@ -55,11 +55,13 @@ PageJson asked(const FindRun& run, const PagePicture& picture) {
   const auto of = [&](std::string_view what) {
     return layers_of(finder_records(*run.tape, "decoder", what));
   };
+  const std::int64_t side = patch_side(*finder_records(*run.tape, "decoder", "picture").front());
   PageJson objects = PageJson::array();
   for (const Object& object : run.answer->objects)
     objects.push_back({{"query", object.query},
                        {"score", static_cast<double>(object.score)},
-                       {"mask", run_lengths(object, run.frame, picture)}});
+                       {"mask", run_lengths(object, run.frame, picture)},
+                       {"cover", base64(cover_of(run, object, side))}});
   PageJson scores = PageJson::array();
   for (const float score : run.output->score)
     scores.push_back(1 / (1 + std::exp(-static_cast<double>(score))));

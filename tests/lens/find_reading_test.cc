@@ -185,6 +185,7 @@ TEST(FindPage, CarriesTheRunThePictureAndItsModules) {
   const json& asked = data["prompts"][1];
   EXPECT_EQ(asked["present"], true);
   EXPECT_EQ(asked["objects"][0]["mask"], json({6, 2}));
+  EXPECT_EQ(asked["objects"][0]["cover"], "AAAAAAAAAAAAAAAAAAAAPw==");  // 0, 0, 0, 0.5
   EXPECT_EQ(asked["scores"][1], 0.5);
   EXPECT_EQ(asked["chosen"], json({0, 3, 1}));
   EXPECT_EQ(asked["words"][0]["heads"], 2);
