@@ -16,6 +16,7 @@
 #include "lens/terminal.h"
 #include "models/finder/finder.h"
 #include "models/tokenizer.h"
+#include "tests/probe.h"
 
 namespace {
 
@@ -72,15 +73,8 @@ int main(int argc, char** argv) {
   try {
     const auto finder = models::finder::Finder::load(argv[1]);
     const auto tokenizer = models::Tokenizer::load(argv[2]);
-    for (std::string line; std::getline(std::cin, line);) {
-      json reply;
-      try {
-        reply = answer(finder, tokenizer, json::parse(line));
-      } catch (const std::exception& error) {
-        reply = {{"error", error.what()}};
-      }
-      std::cout << reply.dump() << std::endl;
-    }
+    testing::answer_requests(
+        [&](const json& request) { return answer(finder, tokenizer, request); });
   } catch (const std::exception& error) {
     std::cout << json{{"error", error.what()}}.dump() << std::endl;
     return 1;

@@ -17,6 +17,7 @@
 #include "models/sentence_encoder.h"
 #include "models/text_tokenizer.h"
 #include "models/wordpiece_text.h"
+#include "tests/probe.h"
 
 namespace {
 
@@ -93,15 +94,8 @@ int main(int argc, char** argv) {
     std::optional<SentenceEncoder> encoder;
     if (std::filesystem::exists(folder / "model.safetensors"))
       encoder = SentenceEncoder::load(folder);
-    for (std::string line; std::getline(std::cin, line);) {
-      json answer;
-      try {
-        answer = answer_to(json::parse(line), *tokenizer, encoder);
-      } catch (const std::exception& error) {
-        answer = {{"error", error.what()}};
-      }
-      std::cout << answer.dump() << std::endl;
-    }
+    qkv::testing::answer_requests(
+        [&](const json& request) { return answer_to(request, *tokenizer, encoder); });
   } catch (const std::exception& error) {
     std::cerr << "encoder_probe: " << error.what() << "\n";
     return 1;

@@ -11,6 +11,7 @@
 
 #include "lens/report.h"
 #include "models/finder/finder.h"
+#include "tests/probe.h"
 
 namespace {
 
@@ -53,15 +54,7 @@ int main(int argc, char** argv) {
   }
   try {
     const Finder finder = Finder::load(argv[1]);
-    for (std::string line; std::getline(std::cin, line);) {
-      json reply;
-      try {
-        reply = answer(finder, json::parse(line));
-      } catch (const std::exception& error) {
-        reply = {{"error", error.what()}};
-      }
-      std::cout << reply.dump() << std::endl;
-    }
+    qkv::testing::answer_requests([&](const json& request) { return answer(finder, request); });
   } catch (const std::exception& error) {
     std::cout << json{{"error", error.what()}}.dump() << std::endl;
     return 1;

@@ -17,6 +17,7 @@
 #include "models/marian.h"
 #include "models/search.h"
 #include "models/tokenizer.h"
+#include "tests/probe.h"
 
 namespace {
 
@@ -68,6 +69,20 @@ json outputs_of(const Marian& model, const std::filesystem::path& folder, const 
   return {{"outputs", outputs}, {"scores", scores}, {"alignments", alignments}};
 }
 
+json answer_to(const json& request, const Marian& model, const std::filesystem::path& folder) {
+  if (request.contains("source")) return logits_of(model, request);
+  if (request.contains("sources")) return outputs_of(model, folder, request);
+  const auto tokenizer = qkv::models::Tokenizer::load(folder);
+  if (request.contains("text")) {
+    const std::string to = request.value("to", "");
+    return {{"pieces", pieces_json(tokenizer.encode(request.at("text").get<std::string>(),
+                                                    to.empty() ? "" : ">>" + to + "<<"))}};
+  }
+  std::vector<Piece> pieces;
+  const std::string text = tokenizer.decode(request.at("decode").get<std::vector<int>>(), &pieces);
+  return {{"text", text}, {"pieces", pieces_json(pieces)}};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -79,33 +94,8 @@ int main(int argc, char** argv) {
   try {
     const bool has_model = std::filesystem::exists(folder / "model.safetensors");
     const Marian model = has_model ? Marian::load(folder) : Marian{};
-    std::string line;
-    while (std::getline(std::cin, line)) {
-      json answer;
-      try {
-        const json request = json::parse(line);
-        if (request.contains("source")) {
-          answer = logits_of(model, request);
-        } else if (request.contains("sources")) {
-          answer = outputs_of(model, folder, request);
-        } else {
-          const auto tokenizer = qkv::models::Tokenizer::load(folder);
-          if (request.contains("text")) {
-            const std::string to = request.value("to", "");
-            answer["pieces"] = pieces_json(tokenizer.encode(request.at("text").get<std::string>(),
-                                                            to.empty() ? "" : ">>" + to + "<<"));
-          } else {
-            std::vector<Piece> pieces;
-            answer["text"] =
-                tokenizer.decode(request.at("decode").get<std::vector<int>>(), &pieces);
-            answer["pieces"] = pieces_json(pieces);
-          }
-        }
-      } catch (const std::exception& error) {
-        answer = {{"error", error.what()}};
-      }
-      std::cout << answer.dump() << std::endl;
-    }
+    qkv::testing::answer_requests(
+        [&](const json& request) { return answer_to(request, model, folder); });
   } catch (const std::exception& error) {
     std::cerr << "marian_probe: " << error.what() << "\n";
     return 1;

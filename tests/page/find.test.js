@@ -1,12 +1,10 @@
 // qkv find --html: which words and patches each object read, with a small finder of random weights.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { folder, open, qkv, ROOT, start } from "./helper.js";
+import { folder, open, qkv, ROOT, start, violations } from "./helper.js";
 
-const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 const MODEL = join(folder, "finder");
 const PICTURE = join(MODEL, "wide.png"); // 1500 × 700
 const PAGE = join(folder, "find.html");
@@ -237,18 +235,11 @@ test("narrow, wide, light and dark: nothing sticks out, axe finds nothing", asyn
       width,
       bypassCSP: true,
     });
-    await page.addScriptTag({ path: AXE });
     for (const step of ["", ".ranking button >> nth=0", "canvas.picture"]) {
       if (step) await page.click(step);
       const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       assert.ok(over <= 0, `${width}: ${over} pixels too wide`);
-      const violations = await page.evaluate(async () => {
-        const result = await globalThis.axe.run(document, { resultTypes: ["violations"] });
-        return result.violations.map(
-          (it) => `${it.id}: ${it.nodes.map((node) => node.html).slice(0, 3)}`,
-        );
-      });
-      assert.deepEqual(violations, []);
+      assert.deepEqual(await violations(page), []);
     }
     await close();
   }

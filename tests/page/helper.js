@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -10,6 +11,7 @@ import { chromium } from "playwright-core";
 export const ROOT = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 export const QKV = join(process.env.QKV_BUILD ?? join(ROOT, "build", "release"), "bin", "qkv");
 const BROWSER = process.env.QKV_CHROMIUM ?? "/usr/bin/chromium";
+const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
 export const ENGLISH = "The cat sat on the mat because it was tired";
 export const CHINESE = "那个红色的苹果看起来很好吃，我想吃掉它";
@@ -74,4 +76,15 @@ export async function open(browser, path, options = {}) {
       assert.deepEqual(wrong, []);
     },
   };
+}
+
+/** What axe finds wrong with a page as it is now; it was opened with bypassCSP, as a page of ours lets no script in. */
+export async function violations(page) {
+  if (!(await page.evaluate(() => "axe" in globalThis))) await page.addScriptTag({ path: AXE });
+  return page.evaluate(async () => {
+    const result = await globalThis.axe.run(document, { resultTypes: ["violations"] });
+    return result.violations.map(
+      (it) => `${it.id}: ${it.nodes.map((node) => node.html).slice(0, 3)}`,
+    );
+  });
 }

@@ -2,12 +2,10 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { folder, open, ROOT, start } from "./helper.js";
+import { folder, open, ROOT, start, violations } from "./helper.js";
 
-const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 let browser;
 let long; // 4,096 tokens
 let grown; // 60 and 20 generated ones, in bfloat16
@@ -245,18 +243,11 @@ test("every head has its map and can be chosen; narrow, wide, light and dark; ax
     assert.equal(await page.getAttribute(".head >> nth=5", "aria-pressed"), "true");
     assert.deepEqual(await page.evaluate(() => globalThis.qkv.state().at), [1, 1]);
     await page.evaluate(() => globalThis.qkv.change({ at: globalThis.qkv.runs()[0].open }));
-    await page.addScriptTag({ path: AXE });
     for (const opened of [false, true]) {
       if (opened) await page.click(".ranking button >> nth=0");
       const over = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
       assert.ok(over <= 0, `${width}: ${over} pixels too wide`);
-      const violations = await page.evaluate(async () => {
-        const result = await globalThis.axe.run(document, { resultTypes: ["violations"] });
-        return result.violations.map(
-          (it) => `${it.id}: ${it.nodes.map((node) => node.html).slice(0, 3)}`,
-        );
-      });
-      assert.deepEqual(violations, []);
+      assert.deepEqual(await violations(page), []);
     }
     await page.click(".language");
     assert.equal(await page.getAttribute("html", "lang"), language === "en" ? "zh-Hans" : "en");
