@@ -8,10 +8,10 @@
 
 namespace qkv::models {
 
-// The names are Hugging Face's.
 // Families that compute the same and name their settings and tensors each in its own way.
 enum class BertFamily : std::uint8_t { bert, distilbert, roberta };
 
+// The names are Hugging Face's.
 struct BertConfig {
   BertFamily family = BertFamily::bert;
   int hidden_size = 0;
