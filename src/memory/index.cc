@@ -273,14 +273,14 @@ void MemoryIndex::insert(std::int64_t id, std::span<const float> key,
   // nearest: the largest key·centroid − ‖centroid‖²/2
   std::size_t best = 0;
   double most = -std::numeric_limits<double>::infinity();
-  double dots[kBlockRows];
+  double dots[kPartBlocks];
   for (std::size_t b = 0; b < store.blocks.size(); ++b) {
-    if (b % at(kBlockRows) == 0)
+    if (b % at(kPartBlocks) == 0)
       query_dot_rows(key, store.centroids.data() + b * at(store.dim),
-                     static_cast<std::int64_t>(std::min(store.blocks.size() - b, at(kBlockRows))),
+                     static_cast<std::int64_t>(std::min(store.blocks.size() - b, at(kPartBlocks))),
                      dots);
     const double norm = store.blocks[b].centroid_norm;
-    const double near = dots[b % at(kBlockRows)] - norm * norm / 2;
+    const double near = dots[b % at(kPartBlocks)] - norm * norm / 2;
     if (store.blocks[b].rows() > 0 && near > most) {
       most = near;
       best = b;

@@ -51,17 +51,16 @@ void IndexSearch::choose() {
   // Half of what is allowed; the other half is for what is represented or rounded.
   const double allowed = 0.5 * options_.max_error * least_;
   log_worth_ = std::log(std::max(allowed, 1e-300) / static_cast<double>(reading_.rows));
-  parallel_for(
-      options_.threads, (std::ssize(views_) + kBlockRows - 1) / kBlockRows, [&](std::int64_t part) {
-        const std::size_t first = at(part * kBlockRows);
-        for (std::size_t b = first; b < std::min(views_.size(), first + at(kBlockRows)); ++b) {
-          View& view = views_[b];
-          if (view.left == 0) continue;
-          const bool closed = view.state == View::closed;
-          view.density = closed ? closed_density(view) : scanned_density(view);
-          view.bucket = bucket(view.density + (closed ? 0 : double{view.top}));
-        }
-      });
+  parallel_for(options_.threads, count_parts(), [&](std::int64_t part) {
+    const std::size_t first = at(part * kPartBlocks);
+    for (std::size_t b = first; b < std::min(views_.size(), first + at(kPartBlocks)); ++b) {
+      View& view = views_[b];
+      if (view.left == 0) continue;
+      const bool closed = view.state == View::closed;
+      view.density = closed ? closed_density(view) : scanned_density(view);
+      view.bucket = bucket(view.density + (closed ? 0 : double{view.top}));
+    }
+  });
   std::array<double, kBuckets> costs{}, open{};
   double all_open = 0;
   for (const View& view : views_) {

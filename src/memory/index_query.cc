@@ -51,9 +51,9 @@ void IndexSearch::run() {
 
 void IndexSearch::look_at_centroids() {
   const auto count = static_cast<std::int64_t>(views_.size());
-  parallel_for(options_.threads, (count + kBlockRows - 1) / kBlockRows, [&](std::int64_t chunk) {
-    std::array<double, kBlockRows> dots;
-    const std::int64_t from = chunk * kBlockRows, here = std::min(kBlockRows, count - from);
+  parallel_for(options_.threads, count_parts(), [&](std::int64_t chunk) {
+    std::array<double, kPartBlocks> dots;
+    const std::int64_t from = chunk * kPartBlocks, here = std::min(kPartBlocks, count - from);
     query_dot_rows(query_, store_.centroid(at(from)).data(), here, dots.data());
     for (std::int64_t i = 0; i < here; ++i) bound(at(from + i), scale_ * dots[at(i)]);
   });
@@ -103,7 +103,7 @@ void IndexSearch::weigh(Part& part, std::size_t b) {
 void IndexSearch::settle() {
   shift_ = kNothing;
   for (const View& view : views_) shift_ = std::max({shift_, view.low, view.read_mass});
-  std::vector<Part> parts((views_.size() + at(kBlockRows) - 1) / at(kBlockRows));
+  std::vector<Part> parts(at(count_parts()));
   for_parts(parts, [&](Part& part, std::size_t first, std::size_t last) {
     for (std::size_t b = first; b < last; ++b) weigh(part, b);
   });
@@ -192,7 +192,7 @@ void IndexSearch::measure_away(std::size_t first, std::size_t last, double norm)
   const auto matters = [&](const View& view) {
     return view.represented > 0 || view.read_mass > kNothing;
   };
-  std::array<double, kBlockRows> dots;
+  std::array<double, kPartBlocks> dots;
   const auto from = views_.begin() + static_cast<std::ptrdiff_t>(first);
   const auto to = views_.begin() + static_cast<std::ptrdiff_t>(last);
   const bool some = !ranking_ && !answer_.empty() && std::any_of(from, to, matters);

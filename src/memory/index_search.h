@@ -113,12 +113,14 @@ class IndexSearch {
     std::vector<double> sum;        // Σ mass·mean
   };
 
-  // body(part, first, last) for every kBlockRows blocks; parts are in the order of blocks, whatever the threads.
+  std::int64_t count_parts() const { return (std::ssize(views_) + kPartBlocks - 1) / kPartBlocks; }
+
+  // body(part, first, last) for every kPartBlocks blocks; parts are in the order of blocks, whatever the threads.
   template <class Body>
   void for_parts(std::vector<Part>& parts, const Body& body) {
     parallel_for(options_.threads, static_cast<std::int64_t>(parts.size()), [&](std::int64_t p) {
-      const std::size_t first = at(p * kBlockRows);
-      body(parts[at(p)], first, std::min(views_.size(), first + at(kBlockRows)));
+      const std::size_t first = at(p * kPartBlocks);
+      body(parts[at(p)], first, std::min(views_.size(), first + at(kPartBlocks)));
     });
   }
   static double total(const std::vector<Part>& parts, double Part::*of) {

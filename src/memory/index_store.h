@@ -13,6 +13,8 @@
 namespace qkv {
 
 inline constexpr std::int64_t kBlockRows = kernels::kMaxChunk;  // most rows of a block
+// Blocks that a loop over all of them takes at once. Sums over blocks are added part by part, so it is in the bits of an answer.
+inline constexpr std::int64_t kPartBlocks = 128;
 // Widens a bound computed in float64 by more than computing it can have rounded off: sums of up to 65536 numbers lose 2⁻³⁷.
 inline constexpr double kWiden = 1 + 1e-9;
 
