@@ -23,14 +23,13 @@ function grid(first, stream, paint, choose, chosen) {
       const head = i - 1;
       const canvas = /** @type {HTMLCanvasElement} */ (el("canvas", { "aria-hidden": "true" }));
       const most = el("span", { class: "most" });
-      const name = head < 0 ? say.mean : text.head(layer, head);
       const button = el(
         "button",
         { type: "button", class: "head", onclick: () => choose(layer, head) },
         canvas,
         most,
       );
-      const label = head < 0 ? say.layerMean(layer) : name;
+      const label = head < 0 ? say.layerMean(layer) : text.head(layer, head);
       return { layer, head, canvas, most, button, label };
     }),
   );

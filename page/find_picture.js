@@ -7,7 +7,7 @@ import { patchBox, rangeOf } from "qkv/find_data.js";
 
 /** 0 for the patch that was read least, 1 for the most. @param {ArrayLike<number>} weights @param {{least: number, most: number}} range
  * @param {number} patch */
-export const shade = (weights, range, patch) =>
+const shade = (weights, range, patch) =>
   range.most > range.least
     ? Math.min(1, (weights[patch] - range.least) / (range.most - range.least))
     : 0;
@@ -114,7 +114,8 @@ function filled(find, object, ink) {
   return canvas;
 }
 
-/** @param {CanvasRenderingContext2D} pen @param {Find} find @param {number} width @param {Found | null} picked */
+/** The masks over the picture, the picked one strongest. @param {CanvasRenderingContext2D} pen @param {Find} find
+ * @param {number} width in CSS pixels @param {Found | null} picked */
 export function paintMasks(pen, find, width, picked) {
   const { width: w, height: h } = find.picture;
   const zoom = width / w;
@@ -126,7 +127,7 @@ export function paintMasks(pen, find, width, picked) {
   pen.globalAlpha = 1;
 }
 
-/** A line that is seen on any ground: dark below, coloured above. @param {CanvasRenderingContext2D} pen @param {number} zoom
+/** A line that is seen on any ground: white below, coloured above. @param {CanvasRenderingContext2D} pen @param {number} zoom
  * @param {() => void} draw @param {string} ink @param {number} thick in CSS pixels */
 export function stroke(pen, zoom, draw, ink, thick) {
   for (const [style, wide] of /** @type {[string, number][]} */ ([
@@ -167,7 +168,8 @@ export function thumbnail(find, box, size) {
   return canvas;
 }
 
-/** The smallest box around a mask, a little wider. @param {Find} find @param {Found} object */
+/** A square around a mask, a little wider; the whole picture if the object is too small to have a pixel of it.
+ * @param {Find} find @param {Found} object */
 export function boxAround(find, object) {
   const { width, height } = find.picture;
   let [left, top, right, bottom] = [width, height, 0, 0];
@@ -179,6 +181,7 @@ export function boxAround(find, object) {
     top = Math.min(top, y);
     bottom = Math.max(bottom, y + 1);
   });
+  if (right <= left) return { x: 0, y: 0, width, height };
   const size = Math.min(width, height, Math.max(right - left, bottom - top) * 1.15);
   const place = (/** @type {number} */ middle, /** @type {number} */ most) =>
     Math.max(0, Math.min(most - size, middle - size / 2));

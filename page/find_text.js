@@ -14,7 +14,8 @@ const EN = {
   presenceName: "the presence token",
   object: (/** @type {number} */ n) => `object ${n}`,
   query: (/** @type {number} */ n) => `query ${n}`,
-  others: (/** @type {number} */ n) => `${n} more queries, which found nothing`,
+  others: (/** @type {number} */ n) =>
+    `${n} more ${n === 1 ? "query" : "queries"}, which found nothing`,
   fewer: "only those that found something",
   patch: (/** @type {number} */ y, /** @type {number} */ x) => `patch ${y}·${x}`,
   patchPlace: (/** @type {number} */ y, /** @type {number} */ x) => `row ${y}, column ${x}`,

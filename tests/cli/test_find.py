@@ -1,6 +1,7 @@
 """qkv find: the same objects as the PyTorch twin finds, in the picture's own pixels; files of every kind; bad input by name."""
 import json
 import os
+import re
 import struct
 import sys
 import zlib
@@ -196,7 +197,6 @@ def test_png_of_every_kind(finds_nothing, tmp_path):
     rng = np.random.default_rng(2)
     grey, alpha, index = (rng.integers(0, 256, (23, 37, 1), dtype=np.uint8) for _ in range(3))
     sixteen = rng.integers(0, 65536, (23, 37, 3)).astype(">u2")
-    over = lambda colour, a: np.rint((colour * (a / 255.0)) + 255 * (1 - a / 255.0))
     kinds = {
         "rgb": (png(rgb), rgb, 0),
         "interlaced": (png(rgb, interlaced=True), rgb, 0),
@@ -217,7 +217,8 @@ def test_png_of_every_kind(finds_nothing, tmp_path):
     half = np.concatenate([rgb, np.full_like(alpha, 128)], 2)
     (tmp_path / "a.png").write_bytes(png(half, 6))  # mixed with white, in light or in numbers: between the two
     got = decoded(finds_nothing, tmp_path / "a.png", tmp_path)
-    assert (got >= over(rgb, 128.0) - 1).all() and (got <= 255).all()
+    in_numbers = np.rint(rgb * (128 / 255) + 255 * (1 - 128 / 255))
+    assert (got >= in_numbers - 1).all() and (got <= 255).all()
 
 
 def test_jpeg_of_every_kind(finds_nothing, tmp_path):
@@ -247,8 +248,10 @@ def test_exif_orientation(finds_nothing, tmp_path, orientation, kind):
 @pytest.mark.parametrize("size", [(1, 1), (1, 4096), (4096, 1), (3, 2), (255, 257)])
 def test_sizes(find, tmp_path, size):
     (tmp_path / "a.png").write_bytes(png(noise(*size)))
-    answer = find.json("red car", tmp_path / "a.png", "--out", tmp_path / "out.png")
+    answer = find.json("red car", tmp_path / "a.png", "--out", tmp_path / "out.png", "--html", tmp_path / "page.html")
     jsonschema.validate(answer, SCHEMA)
+    shown = [int(re.search(rf'"{side}":(\d+)', (tmp_path / "page.html").read_text())[1]) for side in ("height", "width")]
+    assert shown == [max(1, s * 1024 // max(1024, *size)) for s in size]  # the page's own copy
     assert answer["size"] == list(size) and opened(tmp_path / "out.png").shape[:2] == size
     for o in answer["objects"]:
         assert mask_of(o["segmentation"]).sum() == o["area"] > 0
@@ -284,7 +287,7 @@ def test_a_damaged_jpeg_is_used_and_said(finds_nothing, tmp_path):
         data[at] = 0x55
     (tmp_path / "a.jpg").write_bytes(data)
     done = finds_nothing("car", tmp_path / "a.jpg")
-    assert (done.returncode == 0 and "a.jpg is damaged; what could be read of it is used" in done.stderr) or (done.returncode == 3 and "JPEG" in done.stderr)
+    assert done.returncode == 0 and "a.jpg is damaged; what could be read of it is used" in done.stderr
 
 
 def test_bad_prompts(find):
@@ -295,11 +298,11 @@ def test_bad_prompts(find):
     assert "PROMPT is empty" in find.fails(3, "car", "", street)
     done = find("the red car " * 20, street)
     assert done.returncode == 0 and "note: PROMPT is longer than the model reads; its end was not read" in done.stderr
-    done = find("𓀀𓀁 xyzzy", street)  # unknown words are cut into pieces, or named
-    assert done.returncode == 0
+    done = find("𓀀𓀁 xyzzy", street)  # the bundled vocabulary spells what it does not know in bytes
+    assert done.returncode == 0 and done.stderr == ""
 
 
-def test_usage(find, tmp_path):
+def test_usage(find):
     assert "PICTURE" in find.fails(2, "car")
     find.fails(2, "car", PICTURES / "street.png", "--threads", 0)
     assert "cannot write" in find.fails(1, "car", PICTURES / "street.png", "--out", "/nowhere/a.png")

@@ -192,10 +192,7 @@ test("several prompts are tabs, markup in them stays text, and the language can 
 test("without an object it says whether something may be there", async () => {
   const { page, close } = await open(browser, PAGE);
   const present = await page.evaluate(() => globalThis.qkv.runs().map((find) => find.present));
-  assert.deepEqual(
-    present,
-    engine.map((said) => said.present),
-  );
+  assert.deepEqual(present, [true, engine[1].present]);
   for (const [there, said] of [
     [true, " may be in this picture, but no object stands out"],
     [false, " is not in this picture"],
@@ -208,6 +205,24 @@ test("without an object it says whether something may be there", async () => {
     assert.ok((await page.textContent(".prompt")).includes(said), said);
     assert.equal(await page.textContent("h1"), "What did the presence token read?");
   }
+  await close();
+});
+
+test("an object without a pixel of the page's picture has the whole of it as its sign", async () => {
+  const { page, close } = await open(browser, PAGE);
+  const boxes = await page.evaluate(async () => {
+    const { boxAround } = await import("qkv/find_picture.js");
+    const { find } = globalThis.qkv.state();
+    const mask = new Uint8Array(find.picture.width * find.picture.height);
+    const around = () => boxAround(find, { ...find.objects[0], mask });
+    const none = around();
+    mask.fill(1, 200 * 1024 + 500, 200 * 1024 + 600); // 100 pixels of row 200
+    return [none, around()];
+  });
+  const [x, y, size] = [550 - 57.5, 200.5 - 57.5, 115];
+  assert.deepEqual(boxes[0], { x: 0, y: 0, width: 1024, height: 477 });
+  for (const [name, want] of Object.entries({ x, y, width: size, height: size }))
+    assert.ok(Math.abs(boxes[1][name] - want) < 1e-9, name);
   await close();
 });
 
@@ -245,7 +260,7 @@ test("narrow, wide, light and dark: nothing sticks out, axe finds nothing", asyn
   }
 });
 
-test("wrong places to write and unknown options are answered", () => {
+test("a place that cannot be written, and an option without its file, are answered", () => {
   const failed = (...args) => {
     try {
       qkv("find", "red car", PICTURE, "-m", MODEL, ...args);
