@@ -11,9 +11,9 @@ import torch
 
 from training.finder import lexicon, prompts, scenes
 from training.finder.answers import answers, distinct
-from training.finder.batches import Pictures, collate
+from training.finder.batches import Batch, Pictures, collate
 from training.finder.canvas import Canvas, oval, rect
-from training.finder.losses import Teacher, giou, losses, masks_of, weighted
+from training.finder.losses import Teacher, giou, judged, losses, masks_of, weighted
 from training.finder.model import Finder, Shape, mask_logits, merge, spread
 from training.finder.train import SMALL
 
@@ -155,6 +155,14 @@ def test_boxes_overlap_as_they_should():
     a, b, far = (torch.tensor(v) for v in ([0.5, 0.5, 0.2, 0.2], [0.6, 0.5, 0.2, 0.2], [0.9, 0.5, 0.2, 0.2]))
     assert giou(a, a) == pytest.approx(1) and giou(a, b) == pytest.approx(1 / 3, abs=1e-6)
     assert giou(a, far) == pytest.approx(-(0.6 - 0.4) / 0.6, abs=1e-6)
+
+
+def test_a_second_query_on_an_object_is_no_error_of_the_score():
+    here, nearly, far = [0.5, 0.5, 0.2, 0.2], [0.52, 0.5, 0.2, 0.2], [0.6, 0.5, 0.2, 0.2]  # overlaps of 0.82 and 0.33 with the first
+    batch = Batch(**{name: None for name in Batch.__dataclass_fields__} | {"targets": [torch.tensor([1]), torch.tensor([])],
+                                                                           "boxes": torch.tensor([far, here])})
+    layer = {"score": torch.zeros(2, 3), "box": torch.tensor([[here, nearly, far]] * 2)}
+    assert judged(layer, batch, torch.tensor([0]), torch.tensor([1])).tolist() == [[0, 1, 1], [1, 1, 1]]
 
 
 def test_masks_of_many_pictures_keep_their_order():
