@@ -13,6 +13,7 @@ from training.finder import lexicon, prompts, scenes
 from training.finder.answers import answers, distinct
 from training.finder.batches import Batch, Pictures, collate
 from training.finder.canvas import Canvas, oval, rect
+from training.finder.card import gaps, goals
 from training.finder.losses import Teacher, giou, judged, losses, masks_of, weighted
 from training.finder.model import Finder, Shape, mask_logits, merge, spread
 from training.finder.train import SMALL
@@ -224,8 +225,22 @@ def test_training_goes_on_where_it_was_stopped(tmp_path, processes):
 
 
 def test_scores_and_card_of_a_small_run(tmp_path):
-    for module, *more in (("train", "--small", "--batch", "2", "--per", "2", "--stop-after", "2", "--device", "cpu"), ("evaluate", "--pictures", "2")):
+    model = tmp_path / "model"
+    for module, *more in (("train", "--small", "--batch", "2", "--per", "2", "--stop-after", "2", "--device", "cpu"), ("evaluate", "--pictures", "2"),
+                          ("thresholds", "--pictures", "1"), ("card", "--pictures", "4", "--out", str(model), "--remark", "A run of two steps.")):
         subprocess.run([sys.executable, "-m", f"training.finder.{module}", "--work", str(tmp_path), *more], cwd=ROOT, check=True, capture_output=True)
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert set(scores) == {"seen pairs, new pictures", "unseen pairs", "unseen wordings"}
     assert scores["unseen wordings"]["all"]["prompts"] == 16
+    told = (model / "README.md").read_text()
+    assert "A run of two steps." in told and "Trained on 4 drawn pictures" in told and "**missed**" in told
+    assert (model / "failures.png").read_bytes().startswith(b"\x89PNG") and json.loads((model / "scores.json").read_text())
+
+
+def test_the_card_says_what_was_missed():
+    group = lambda value: dict.fromkeys(("mask_iou", "presence_accuracy", "f1", "count_right"), value)
+    result = {"seen pairs, new pictures": {"all": group(0.96), "colour": group(0.94)}, "unseen pairs": {"all": group(0.86), "colour": group(0.88)},
+              "unseen wordings": {"all": group(0.95), "colour": group(0.9)}}
+    assert goals(result)[2:4] == ["| mask IoU over present objects | ≥ 0.80 | 0.960 | 0.860 | 0.950 |",
+                                  "| presence accuracy | ≥ 0.95 | 0.960 | 0.860 **missed** | 0.950 |"]
+    assert gaps(result)[2] == "| mask IoU over present objects | 0.940 | 0.880 | 6.0 **missed** |"
