@@ -11,7 +11,7 @@ import torch
 
 from training.finder import lexicon, prompts, scenes
 from training.finder.answers import answers, distinct
-from training.finder.batches import Batch, Pictures, collate
+from training.finder.batches import Batch, Pictures, Pieces, collate
 from training.finder.canvas import Canvas, oval, rect
 from training.finder.card import gaps, goals
 from training.finder.losses import Teacher, giou, judged, losses, masks_of, weighted
@@ -144,6 +144,19 @@ def test_a_batch_tells_where_its_objects_are():
             assert batch.forced[p, batch.centres[o]] == 1 and batch.heat[p, batch.centres[o]] > 0.99
             x, y = batch.centres[o] % 16, batch.centres[o] // 16
             assert batch.masks[o, y * 8:y * 8 + 8, x * 8:x * 8 + 8].sum() > 0
+
+
+def test_strange_pieces_leave_a_prompt_whole():
+    pieces, rng = Pieces(), np.random.default_rng(0)
+    ids = pieces("red car", 24)
+    for text in ("please find the red car", "红色的车在什么地方", "tigers 3"):
+        known = set(pieces(text, 24)) & set(pieces.strangers.tolist())
+        assert bool(known) == (text == "tigers 3"), text
+    for _ in range(50):
+        more = pieces.among_strangers(ids, 24, rng)
+        assert len(ids) < len(more) <= len(ids) + 3 and more[-1] == pieces.end
+        assert ids[:-1] in (more[: len(ids) - 1], more[-len(ids):-1])
+    assert pieces.among_strangers(ids, len(ids), rng) == ids
 
 
 def test_blocks_merge_and_spread_back():
