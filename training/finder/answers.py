@@ -17,6 +17,10 @@ class Thresholds:
     same: float = 0.7  # two masks that overlap by more (intersection over union) are one object
 
 
+BEYOND = 0.15  # how much wider and higher than its box a mask may be, besides one place of the map on each side
+OUTSIDE = -4.0  # a mask's logits there
+
+
 @dataclass
 class Answer:
     presence: float  # how sure it is that what the prompt names is in the picture
@@ -34,11 +38,20 @@ def answers(out, per: int, size: int, least: Thresholds = Thresholds()) -> list[
     for p, sure in enumerate(presence):
         order = torch.argsort(scores[p], descending=True, stable=True)
         order = order[scores[p][order] >= least.score] if sure >= least.presence else order[:0]
-        logits = mask_logits(last["mask"][p, order].float(), pixels[p // per][None])
+        logits = inside(mask_logits(last["mask"][p, order].float(), pixels[p // per][None]), last["box"][p, order])
         kept = distinct(logits > 0, least.same)
         big = F.interpolate(logits[kept][:, None], size=(size, size), mode="bilinear", align_corners=False)[:, 0] > 0
         found.append(Answer(sure, sure >= least.presence, scores[p][order[kept]].tolist(), last["box"][p, order[kept]], big))
     return found
+
+
+def inside(logits: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """logits [n, h, h] with nothing far outside the boxes [n, 4]: a like thing nearby, which box and query tell apart better than pixels."""
+    side = logits.shape[-1]
+    middle = (torch.arange(side, device=logits.device) + 0.5) / side
+    x, y, width, height = boxes[:, :, None].unbind(1)
+    reach = lambda at, size: (middle - at).abs() <= size * (1 + BEYOND) / 2 + 1 / side
+    return torch.where(reach(y, height)[:, :, None] & reach(x, width)[:, None, :], logits, logits.clamp(max=OUTSIDE))
 
 
 def distinct(masks: torch.Tensor, same: float = Thresholds.same) -> list[int]:

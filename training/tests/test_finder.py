@@ -10,7 +10,7 @@ pytest.importorskip("skia")
 import torch
 
 from training.finder import lexicon, prompts, scenes
-from training.finder.answers import answers, distinct
+from training.finder.answers import OUTSIDE, answers, distinct, inside
 from training.finder.batches import Batch, Pictures, Pieces, collate
 from training.finder.canvas import Canvas, oval, rect
 from training.finder.card import gaps, goals
@@ -191,6 +191,13 @@ def test_an_object_is_answered_once():
     masks = torch.zeros(4, 8, 8, dtype=torch.bool)
     masks[0, :4], masks[1, :4], masks[1, 0, 0], masks[2, 4:] = True, True, False, True
     assert distinct(masks) == [0, 2]
+
+
+def test_a_mask_ends_a_little_outside_its_box():
+    logits = inside(torch.full((1, 32, 32), 3.0), torch.tensor([[0.5, 0.5, 0.5, 0.25]]))[0]
+    want = torch.full((32, 32), OUTSIDE)
+    want[10:22, 6:26] = 3
+    assert (logits == want).all()
 
 
 def test_padding_of_other_prompts_changes_nothing():
