@@ -14,7 +14,6 @@ import random
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -32,7 +31,7 @@ def texts(corpus: str, dictionary: str | None, count: int, seed: int) -> list[st
     while len(found) < count:
         seed += 3  # data.composed draws from three
         before = len(found)
-        drawn, _ = data.composed(known.train["terms"], known.train["sentences"], heldout.books(), set(), ROUND, seed)
+        drawn = data.composed(known.train["terms"], known.train["sentences"], heldout.books(), ROUND, seed)
         found.update((en, None) for pairs in drawn.values() for en, _ in pairs)
         if len(found) - before < ROUND[0] // 100:
             raise SystemExit(f"these files give {len(found)} different texts, {count} were asked for")

@@ -23,7 +23,7 @@ class FinderAnswer : public ::testing::Test {
     output_.presence = 2;
     output_.chosen = {0, 0, 0};
     output_.score = {1, 2, 0.5f};
-    output_.boxes.resize(3);
+    output_.boxes.assign(3, {0.5f, 0.5f, 1, 1});
     output_.masks.assign(48, -1.0f);
     for (int y = 0; y < 4; ++y)
       for (int x = 0; x < 2; ++x) output_.masks[y * 4 + x] = output_.masks[16 + y * 4 + x] = 1;
@@ -69,6 +69,21 @@ TEST_F(FinderAnswer, PresentIsWhatTheCallersThresholdSays) {
 TEST_F(FinderAnswer, AnEmptyMaskIsNoObject) {
   std::fill(output_.masks.begin() + 32, output_.masks.end(), -1.0f);
   EXPECT_EQ(ask().objects.size(), 1u);
+}
+
+// Of 32 places: along x 16 ± (0.25·1.15·32 + 1), which is 5.8 to 26.2, along y 16 ± (0.125·1.15·32 + 1), 10.4 to 21.6.
+TEST_F(FinderAnswer, AMaskEndsALittleOutsideItsBox) {
+  config_.image = 128;
+  config_.patch = 8;
+  output_.masks.assign(3 * 32 * 32, 1.0f);
+  output_.boxes[1] = {0.5f, 0.5f, 0.5f, 0.25f};
+  output_.score = {-9, 1, -9};
+  const Answer found = ask({32, 32, 4, 0, 0});  // a pixel for each place
+  ASSERT_EQ(found.objects.size(), 1u);
+  for (int y = 0; y < 32; ++y)
+    for (int x = 0; x < 32; ++x)
+      ASSERT_EQ(found.objects[0].mask[y * 32 + x], x >= 6 && x < 26 && y >= 10 && y < 22)
+          << x << ' ' << y;
 }
 
 TEST_F(FinderAnswer, MasksAreInThePicturesOwnPixels) {

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ import sentencepiece
 import torch
 
 from . import prompts, scenes
-from .lexicon import CLASS_NAMES, COLOUR_NAMES
+from .lexicon import CLASS_NAMES, CLASSES, COLOUR_NAMES, COLOUR_WORDS
 from .model import Shape
 
 VOCABULARY = Path(__file__).resolve().parents[2] / "models" / "translate-en-zh"
 HALF, TOKENS = scenes.SIZE // 2, scenes.SIZE // 16
+STRANGE = 0.3  # share of training prompts with pieces around them that nothing explains
 ASKED = 3  # every so many pixels of a half the teacher asks what it is: odd, so that each of a patch's four has its turn
 
 
@@ -28,6 +30,24 @@ class Pieces:
     def __call__(self, text: str, most: int) -> list[int]:
         found = [self.ids.get(piece, self.unknown) for piece in self.sp.encode(text, out_type=str)]
         return [*found[: most - 1], self.end]
+
+    @cached_property
+    def strangers(self) -> np.ndarray:
+        """Pieces of no word that a prompt is made of, in training or in measuring."""
+        names = [text for c in CLASSES.values() for text in (*c.en, *c.plurals, *c.zh, c.measure)]
+        colours = [text for both in COLOUR_WORDS.values() for words in both for text in words]
+        others = [text for of_both in (*prompts.FOREIGN.values(), *((en, zh) for en, zh, *_ in (*prompts.PLACES.values(), *prompts.SIZES.values())))
+                  for texts in of_both for text in texts]
+        known = {piece for text in (*names, *colours, *others, *prompts.FRAMES) for piece in self.sp.encode(text, out_type=str)}
+        return np.array([i for piece, i in self.ids.items() if piece not in known and piece[0] not in "<>"])
+
+    def among_strangers(self, ids: list[int], most: int, rng) -> list[int]:
+        """A prompt's pieces, the end included, with one to three others before or after them, if there is room."""
+        count = min(int(rng.integers(1, 4)), most - len(ids))
+        if count <= 0:
+            return ids
+        others = rng.choice(self.strangers, count).tolist()
+        return [*others, *ids] if rng.random() < 0.5 else [*ids[:-1], *others, self.end]
 
 
 @dataclass
@@ -84,7 +104,7 @@ def centre_token(cover: np.ndarray) -> int:
 GRID = np.stack(np.meshgrid(np.arange(TOKENS), np.arange(TOKENS), indexing="ij"), -1).reshape(-1, 2)
 
 
-def example(picture: scenes.Picture, asked: list[prompts.Prompt], pieces: Pieces, words: int) -> Example:
+def example(picture: scenes.Picture, asked: list[prompts.Prompt], pieces: list[list[int]]) -> Example:
     numbers = [t.number for t in picture.things]
     row = {n: i for i, n in enumerate(numbers)}
     masks = np.stack([halved(picture.ids == n) for n in numbers])
@@ -105,8 +125,7 @@ def example(picture: scenes.Picture, asked: list[prompts.Prompt], pieces: Pieces
     offsets = middles[asked_pixels] - np.stack(np.meshgrid(at, at), -1)
     for p in asked:
         p.targets, p.candidates = [row[n] for n in p.targets], [row[n] for n in p.candidates]
-    return Example(picture.rgb, picture.ids, masks, boxes, centres, heat.astype(np.float32), classes[asked_pixels], colours[asked_pixels], offsets, asked,
-                   [pieces(p.text, words) for p in asked])
+    return Example(picture.rgb, picture.ids, masks, boxes, centres, heat.astype(np.float32), classes[asked_pixels], colours[asked_pixels], offsets, asked, pieces)
 
 
 class Pictures(torch.utils.data.Dataset):
@@ -124,8 +143,12 @@ class Pictures(torch.utils.data.Dataset):
         number = self.first + index
         picture = scenes.draw(self.split, number)
         rng = np.random.Generator(np.random.SFC64([self.seed, number, 77]))
-        asker = prompts.Asker(picture, rng, self.split == "unseen", self.unseen_wording)
-        return example(picture, asker.make(self.per), self.pieces, self.shape.words)
+        asked = prompts.Asker(picture, rng, self.split == "unseen", self.unseen_wording).make(self.per)
+        pieces = [self.pieces(p.text, self.shape.words) for p in asked]
+        if self.split == "train":
+            rng = np.random.Generator(np.random.SFC64([self.seed, number, 78]))
+            pieces = [self.pieces.among_strangers(ids, self.shape.words, rng) if rng.random() < STRANGE else ids for ids in pieces]
+        return example(picture, asked, pieces)
 
 
 @dataclass

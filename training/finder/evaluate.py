@@ -13,8 +13,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from . import prompts
-from .answers import PRESENT, answers
-from .batches import Pictures, collate_kept
+from .answers import Answer, answers
+from .batches import Batch, Pictures, collate_kept
 from .lexicon import UNSEEN_PAIRS
 from .model import Finder, Shape
 
@@ -30,10 +30,11 @@ class Tally:
         self.prompts = self.present = self.presence_right = self.count_right = self.hit = self.spurious = self.missed = 0
         self.iou, self.union = [], []
 
-    def add(self, truth, mine, sure):
-        """truth [n, h, w] and mine [m, h, w] bool"""
+    def add(self, truth: np.ndarray, answer: Answer):
+        """truth [n, h, w] bool"""
+        mine = answer.masks.cpu().numpy()
         self.prompts += 1
-        self.presence_right += (sure >= PRESENT) == (len(truth) > 0)
+        self.presence_right += answer.present == (len(truth) > 0)
         overlap = overlaps(truth, mine)
         rows, cols = linear_sum_assignment(-overlap)
         hits = int((overlap[rows, cols] >= 0.5).sum())
@@ -68,32 +69,38 @@ def counts(prompt: prompts.Prompt, name: str) -> bool:
     return name != "unseen pairs" or (prompt.name, prompt.colour) in UNSEEN_PAIRS
 
 
-def measure(model: Finder, name: str, pictures: int, per: int = 8, dtype=torch.float32, watch=None) -> dict:
-    """Scores of one set: over all prompts, by kind and by language. watch(example, prompt, answer): sees each."""
-    split, wording = SETS[name]
+def asked(batch: Batch, per: int, name: str):
+    """(index, example, prompt, truth [n, h, w] bool) of every prompt that counts in the set."""
+    for p in range(len(batch.examples) * per):
+        e = batch.examples[p // per]
+        prompt = e.prompts[p % per]
+        if counts(prompt, name):
+            things = np.unique(e.ids[e.ids > 0])
+            yield p, e, prompt, np.array([e.ids == things[t] for t in prompt.targets], bool).reshape(-1, *e.ids.shape)
+
+
+def outputs(model: Finder, data: Pictures, dtype=torch.float32):
+    """(batch, what the model says of it), four pictures at a time."""
     device = next(model.parameters()).device
-    data = Pictures(split, pictures, per, model.shape, seed=1, unseen_wording=wording, first=FIRST[name])
-    groups: dict[str, Tally] = defaultdict(Tally)
-    loader = torch.utils.data.DataLoader(data, batch_size=4, collate_fn=collate_kept, num_workers=1)
     model.eval()
-    for batch in loader:
+    for batch in torch.utils.data.DataLoader(data, batch_size=4, collate_fn=collate_kept, num_workers=1):
         batch.to(device)
         with torch.no_grad(), torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            out = model(batch.rgb, batch.pieces, batch.lengths)
+            yield batch, model(batch.rgb, batch.pieces, batch.lengths)
+
+
+def measure(model: Finder, name: str, pictures: int, per: int = 8, dtype=torch.float32, watch=None) -> dict:
+    """Scores of one set: over all prompts, by kind and by language. watch(example, prompt, answer, truth): sees each."""
+    split, wording = SETS[name]
+    data = Pictures(split, pictures, per, model.shape, seed=1, unseen_wording=wording, first=FIRST[name])
+    groups: dict[str, Tally] = defaultdict(Tally)
+    for batch, out in outputs(model, data, dtype):
         found = answers(out, per, model.shape.image)
-        for p, answer in enumerate(found):
-            e = batch.examples[p // per]
-            prompt = e.prompts[p % per]
-            if not counts(prompt, name):
-                continue
-            numbers = [t for t in prompt.targets]
-            things = np.unique(e.ids[e.ids > 0])
-            truth = np.stack([e.ids == things[t] for t in numbers]) if numbers else np.zeros((0, *e.ids.shape), bool)
-            mine = answer.masks.cpu().numpy()
+        for p, example, prompt, truth in asked(batch, per, name):
             for group in ("all", prompt.kind, prompt.language):
-                groups[group].add(truth, mine, answer.presence)
+                groups[group].add(truth, found[p])
             if watch:
-                watch(e, prompt, answer, truth)
+                watch(example, prompt, found[p], truth)
     order = ["all", "en", "zh", *prompts.KINDS]
     return {g: groups[g].scores() for g in order if g in groups}
 

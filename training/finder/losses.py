@@ -1,7 +1,8 @@
 """What is wrong with an answer: which query stands for which object, and how far each is off.
 
 Every object a prompt means gets one query, the cheapest assignment of all (Carion et al. 2020), where a query that was selected at
-the object's own centre has a head start, so that an object keeps its query from step to step.
+the object's own centre has a head start, so that an object keeps its query from step to step. Other queries that see the same object
+are no error of the score: an answer keeps the best of them (answers.distinct).
 """
 
 import torch
@@ -13,27 +14,27 @@ from .batches import ASKED, Batch
 from .lexicon import CLASS_NAMES, COLOUR_NAMES
 from .model import Shape
 
-WEIGHTS = {"select": 1.0, "presence": 1.0, "score": 1.0, "box": 3.0, "giou": 1.0, "bce": 4.0, "dice": 2.0, "class": 1.0, "colour": 0.5, "offset": 2.0, "cover": 4.0}
+WEIGHTS = {"select": 1.0, "presence": 1.0, "score": 0.5, "box": 3.0, "giou": 1.0, "bce": 4.0, "dice": 2.0, "class": 1.0, "colour": 0.5, "offset": 2.0, "cover": 4.0}
 HEAD_START = 2.0  # what a query at the object's centre is cheaper by
+SAME = 0.6  # overlap of boxes from which on a query sees an object that another one stands for
 
 
 def corners(box):
     return torch.cat([box[..., :2] - box[..., 2:] / 2, box[..., :2] + box[..., 2:] / 2], -1)
 
 
+def overlap(a, b):
+    """Intersection and union of boxes [..., 4] given by corners."""
+    inner = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    return inner, (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inner
+
+
 def giou(a, b):
     """Generalised intersection over union (Rezatofighi et al. 2019) of boxes [..., 4] given by centre and size."""
     a, b = corners(a), corners(b)
-    inner = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    inner, union = overlap(a, b)
     outer = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - inner
     return inner / union.clamp(min=1e-9) - (outer - union) / outer.clamp(min=1e-9)
-
-
-def focal(logits, target, gamma=2.0, alpha=0.4):
-    p = torch.sigmoid(logits)
-    off = torch.where(target > 0, 1 - p, p)
-    return torch.where(target > 0, alpha, 1 - alpha) * off**gamma * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
 def heat_loss(logits, heat):
@@ -62,6 +63,19 @@ def match(layer, chosen, batch: Batch):
         for to, values in zip(out, ([p] * len(rows), rows.tolist(), objects[cols].tolist())):
             to.extend(values)
     return tuple(torch.tensor(v, dtype=torch.long, device=batch.rgb.device) for v in out)
+
+
+@torch.no_grad()
+def judged(layer, batch: Batch, p, q):
+    """[prompts, queries]: 1 where a query's score can be right or wrong, 0 where it sees an object that another query stands for."""
+    out = torch.ones_like(layer["score"])
+    boxes = corners(layer["box"])
+    for prompt, objects in enumerate(batch.targets):
+        if len(objects):
+            inner, union = overlap(boxes[prompt][:, None], corners(batch.boxes[objects])[None])
+            out[prompt, (inner > SAME * union).any(1)] = 0
+    out[p, q] = 1
+    return out
 
 
 def masks_of(mask, picture, pixels):
@@ -107,7 +121,7 @@ def losses(out, batch: Batch, teacher: Teacher) -> dict[str, torch.Tensor]:
         score = torch.zeros_like(layer["score"])
         score[p, q] = 1
         found = {"presence": F.binary_cross_entropy_with_logits(layer["presence"], there),
-                 "score": focal(layer["score"], score).sum() / count}
+                 "score": F.binary_cross_entropy_with_logits(layer["score"], score, judged(layer, batch, p, q), reduction="sum") / count}
         if len(o):
             box, want = layer["box"][p, q], batch.boxes[o]
             logits = masks_of(layer["mask"][p, q], p // per, pixels).flatten(1)

@@ -22,6 +22,7 @@ UNSEEN_SINGULAR = ("please find {as}", "can you see the {s}?", "look for {as}", 
 UNSEEN_PLURAL = ("please find all the {p}", "can you see any {p}?", "look for the {p}", "how many {p} are there?", "show every one of the {p}")
 UNSEEN_CHINESE = ("请找出{n}", "{n}在什么地方", "你能看到{n}吗", "这里有{n}吗", "画里的{n}", "帮我找{n}")
 UNSEEN_CHINESE_PLURAL = ("请找出所有的{n}", "有几{m}{n}", "全部{n}在哪里", "每{m}{n}")
+FRAMES = (*SINGULAR, *PLURAL, *CHINESE, *CHINESE_PLURAL, *UNSEEN_SINGULAR, *UNSEEN_PLURAL, *UNSEEN_CHINESE, *UNSEEN_CHINESE_PLURAL)
 
 PLACES = {  # how to say it; which axis, and towards which end
     "left": (("{s} on the left", "leftmost {s}", "left {s}", "{s} to the left"), ("左边的{n}", "最左边的{n}", "左边那{m}{n}"), 0, -1),

@@ -43,7 +43,7 @@ def arguments():
     if a.device == "auto":
         a.device = "cuda" if torch.cuda.is_available() else "cpu"
     if not a.processes:
-        a.processes = min(together.cores(), a.batch) if a.device == "cpu" else 1
+        a.processes = max(n for n in range(1, together.cores() + 1) if a.batch % n == 0) if a.device == "cpu" else 1
     if a.batch % a.processes:
         p.error(f"--batch {a.batch} cannot be shared by {a.processes} processes: expected a multiple of them")
     if a.workers < 0:
@@ -169,7 +169,7 @@ class Run:
         data = Pictures("train", self.pictures, a.per, self.model.shape, a.seed)
         loader = torch.utils.data.DataLoader(data, batch_sampler=self.batches(), collate_fn=collate, num_workers=a.workers,
                                              prefetch_factor=4 if a.workers else None, worker_init_fn=quiet)
-        saved = before = time.time()
+        before = time.time()
         for batch in loader:
             self.model.train()
             over = self.update(batch, self.ended)

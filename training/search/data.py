@@ -29,24 +29,39 @@ def topic_weights(topics, sentences):
     return [(8.0 if dictionary.is_field(zh) else 1.0) * (1.0 if min(seen[c] for c in zh) >= 5 else 0.2) for _, zh in topics]
 
 
-def composed(terms, sentences, books, held: set[str], compose: tuple[int, int], seed: int) -> tuple[dict[str, list[tuple[str, str]]], titles.Asker]:
-    """Titles and questions about the terms, none of them about a topic of the example or a real book; and who asks for more."""
-    topics = [(en, zh) for en, zh in terms
-              if dictionary.is_topic(en, zh) and zh not in heldout.EXAMPLE_TOPICS and en.lower() not in heldout.EXAMPLE_TOPICS]
+def names_none_held(books):
+    """Whether a pair names neither a topic of the example nor a real book."""
+    kept_out = heldout.EXAMPLE_TOPICS | {zh for _, zh in books}
+    return lambda en, zh: not any(text in zh or text in en.lower() for text in kept_out)
+
+
+def topics_of(terms) -> list[tuple[str, str]]:
+    """The terms that books are about, but the example's."""
+    return [(en, zh) for en, zh in terms
+            if dictionary.is_topic(en, zh) and zh not in heldout.EXAMPLE_TOPICS and en.lower() not in heldout.EXAMPLE_TOPICS]
+
+
+def composed(terms, sentences, books, compose: tuple[int, int], seed: int) -> dict[str, list[tuple[str, str]]]:
+    """Titles and questions about the terms, none of them about a topic of the example or a real book."""
+    topics, free = topics_of(terms), names_none_held(books)
     subjects = [topic for topic in topics if dictionary.is_subject(topic[1])]
     weights, alike = topic_weights(topics, sentences), [1.0] * len(subjects)
-    kept_out = heldout.EXAMPLE_TOPICS | {zh for _, zh in books}
-    names_none = lambda en, zh: not any(text in zh or text in en.lower() for text in kept_out)
-    free = [(topic, weight) for topic, weight in zip(topics, weights) if names_none(*topic) and not set(map(corpus.bare, topic)) & held]
-    asker = titles.Asker([topic for topic, _ in free], [weight for _, weight in free], held)
     found = {}
     for n, (name, forms, more, count) in enumerate((("titles", titles.TITLES, titles.COMPOUNDS, compose[0]),
                                                     ("questions", titles.QUESTIONS, [], compose[1]))):
         drawn = titles.compose(forms, topics, weights, count, seed + n)
         if subjects:
             drawn += titles.compose(forms + more, subjects, alike, count // 2, seed + 2)
-        found[name] = [(en, zh) for en, zh in dict.fromkeys(drawn) if names_none(en, zh)]
-    return found, asker
+        found[name] = [(en, zh) for en, zh in dict.fromkeys(drawn) if free(en, zh)]
+    return found
+
+
+def asker(terms, sentences, books, held: set[str]) -> titles.Asker:
+    """Who asks for ever more of them, about topics that nothing held out names."""
+    topics, free = topics_of(terms), names_none_held(books)
+    kept = [(topic, weight) for topic, weight in zip(topics, topic_weights(topics, sentences))
+            if free(*topic) and not set(map(corpus.bare, topic)) & held]
+    return titles.Asker([topic for topic, _ in kept], [weight for _, weight in kept], held)
 
 
 def read(corpus_path: str, dictionary_path: str | None, compose: tuple[int, int], seed: int) -> Data:
@@ -56,8 +71,7 @@ def read(corpus_path: str, dictionary_path: str | None, compose: tuple[int, int]
     share = (TEST - len(books)) // 2
     terms, dev_terms, test_terms = heldout.split_terms(dictionary.read(dictionary.path(dictionary_path)), DEV // 2, TEST // 2)
     held = never | {corpus.bare(text) for part in (dev_sentences, test_sentences, dev_terms, test_terms) for p in part for text in p}
-    lines, asker = composed(terms, sentences, books, held, compose, seed)
-    train = {"sentences": sentences, "terms": terms, **lines}
+    train = {"sentences": sentences, "terms": terms, **composed(terms, sentences, books, compose, seed)}
     train = {kind: [p for p in part if not {corpus.bare(p[0]), corpus.bare(p[1])} & held] for kind, part in train.items()}
 
     def fresh(part, count):
@@ -71,5 +85,6 @@ def read(corpus_path: str, dictionary_path: str | None, compose: tuple[int, int]
         return kept[:count]
 
     return Data(train, fresh(dev_sentences, DEV // 2) + dev_terms,
-                {"books": books, "sentences": fresh(test_sentences, share), "terms": fresh(test_terms, TEST - len(books) - share)}, asker)
+                {"books": books, "sentences": fresh(test_sentences, share), "terms": fresh(test_terms, TEST - len(books) - share)},
+                asker(terms, sentences, books, held))
 

@@ -10,10 +10,11 @@ pytest.importorskip("skia")
 import torch
 
 from training.finder import lexicon, prompts, scenes
-from training.finder.answers import answers, distinct
-from training.finder.batches import Pictures, collate
+from training.finder.answers import OUTSIDE, answers, distinct, inside
+from training.finder.batches import Batch, Pictures, Pieces, collate
 from training.finder.canvas import Canvas, oval, rect
-from training.finder.losses import Teacher, giou, losses, masks_of, weighted
+from training.finder.card import gaps, goals
+from training.finder.losses import Teacher, giou, judged, losses, masks_of, weighted
 from training.finder.model import Finder, Shape, mask_logits, merge, spread
 from training.finder.train import SMALL
 
@@ -145,6 +146,19 @@ def test_a_batch_tells_where_its_objects_are():
             assert batch.masks[o, y * 8:y * 8 + 8, x * 8:x * 8 + 8].sum() > 0
 
 
+def test_strange_pieces_leave_a_prompt_whole():
+    pieces, rng = Pieces(), np.random.default_rng(0)
+    ids = pieces("red car", 24)
+    for text in ("please find the red car", "红色的车在什么地方", "tigers 3"):
+        known = set(pieces(text, 24)) & set(pieces.strangers.tolist())
+        assert bool(known) == (text == "tigers 3"), text
+    for _ in range(50):
+        more = pieces.among_strangers(ids, 24, rng)
+        assert len(ids) < len(more) <= len(ids) + 3 and more[-1] == pieces.end
+        assert ids[:-1] in (more[: len(ids) - 1], more[-len(ids):-1])
+    assert pieces.among_strangers(ids, len(ids), rng) == ids
+
+
 def test_blocks_merge_and_spread_back():
     x = torch.arange(2 * 4 * 6 * 3.0).view(2, 4, 6, 3)
     assert merge(x, 2).shape == (2, 2, 3, 12) and (spread(merge(x, 2), 2) == x).all()
@@ -155,6 +169,14 @@ def test_boxes_overlap_as_they_should():
     a, b, far = (torch.tensor(v) for v in ([0.5, 0.5, 0.2, 0.2], [0.6, 0.5, 0.2, 0.2], [0.9, 0.5, 0.2, 0.2]))
     assert giou(a, a) == pytest.approx(1) and giou(a, b) == pytest.approx(1 / 3, abs=1e-6)
     assert giou(a, far) == pytest.approx(-(0.6 - 0.4) / 0.6, abs=1e-6)
+
+
+def test_a_second_query_on_an_object_is_no_error_of_the_score():
+    here, nearly, far = [0.5, 0.5, 0.2, 0.2], [0.52, 0.5, 0.2, 0.2], [0.6, 0.5, 0.2, 0.2]  # overlaps of 0.82 and 0.33 with the first
+    batch = Batch(**{name: None for name in Batch.__dataclass_fields__} | {"targets": [torch.tensor([1]), torch.tensor([])],
+                                                                           "boxes": torch.tensor([far, here])})
+    layer = {"score": torch.zeros(2, 3), "box": torch.tensor([[here, nearly, far]] * 2)}
+    assert judged(layer, batch, torch.tensor([0]), torch.tensor([1])).tolist() == [[0, 1, 1], [1, 1, 1]]
 
 
 def test_masks_of_many_pictures_keep_their_order():
@@ -169,6 +191,13 @@ def test_an_object_is_answered_once():
     masks = torch.zeros(4, 8, 8, dtype=torch.bool)
     masks[0, :4], masks[1, :4], masks[1, 0, 0], masks[2, 4:] = True, True, False, True
     assert distinct(masks) == [0, 2]
+
+
+def test_a_mask_ends_a_little_outside_its_box():
+    logits = inside(torch.full((1, 32, 32), 3.0), torch.tensor([[0.5, 0.5, 0.5, 0.25]]))[0]
+    want = torch.full((32, 32), OUTSIDE)
+    want[10:22, 6:26] = 3
+    assert (logits == want).all()
 
 
 def test_padding_of_other_prompts_changes_nothing():
@@ -216,8 +245,22 @@ def test_training_goes_on_where_it_was_stopped(tmp_path, processes):
 
 
 def test_scores_and_card_of_a_small_run(tmp_path):
-    for module, *more in (("train", "--small", "--batch", "2", "--per", "2", "--stop-after", "2", "--device", "cpu"), ("evaluate", "--pictures", "2")):
+    model = tmp_path / "model"
+    for module, *more in (("train", "--small", "--batch", "2", "--per", "2", "--stop-after", "2", "--device", "cpu"), ("evaluate", "--pictures", "2"),
+                          ("thresholds", "--pictures", "1"), ("card", "--pictures", "4", "--out", str(model), "--remark", "A run of two steps.")):
         subprocess.run([sys.executable, "-m", f"training.finder.{module}", "--work", str(tmp_path), *more], cwd=ROOT, check=True, capture_output=True)
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert set(scores) == {"seen pairs, new pictures", "unseen pairs", "unseen wordings"}
     assert scores["unseen wordings"]["all"]["prompts"] == 16
+    told = (model / "README.md").read_text()
+    assert "A run of two steps." in told and "Trained on 4 drawn pictures" in told and "**missed**" in told
+    assert (model / "failures.png").read_bytes().startswith(b"\x89PNG") and json.loads((model / "scores.json").read_text())
+
+
+def test_the_card_says_what_was_missed():
+    group = lambda value: dict.fromkeys(("mask_iou", "presence_accuracy", "f1", "count_right"), value)
+    result = {"seen pairs, new pictures": {"all": group(0.96), "colour": group(0.94)}, "unseen pairs": {"all": group(0.86), "colour": group(0.88)},
+              "unseen wordings": {"all": group(0.95), "colour": group(0.9)}}
+    assert goals(result)[2:4] == ["| mask IoU over present objects | ≥ 0.80 | 0.960 | 0.860 | 0.950 |",
+                                  "| presence accuracy | ≥ 0.95 | 0.960 | 0.860 **missed** | 0.950 |"]
+    assert gaps(result)[2] == "| mask IoU over present objects | 0.940 | 0.880 | 6.0 **missed** |"

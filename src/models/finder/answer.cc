@@ -22,6 +22,24 @@ bool same_object(std::span<const float> a, std::span<const float> b, float most)
   return static_cast<float>(both) > most * static_cast<float>(either);
 }
 
+// The logits with nothing far outside the box, where a like thing may lie that the query does not mean.
+std::vector<float> inside(std::span<const float> logits, const Box& box, std::int64_t side) {
+  constexpr float kBeyond = 0.15f;   // how much wider and higher than its box a mask may be,
+                                     // besides one place of the map on each side
+  constexpr float kOutside = -4.0f;  // the logits there
+  const float place = 1 / static_cast<float>(side);
+  const auto reached = [&](std::int64_t i, float middle, float size) {
+    return std::abs((static_cast<float>(i) + 0.5f) * place - middle) <=
+           size * (1 + kBeyond) / 2 + place;
+  };
+  std::vector<float> kept(logits.begin(), logits.end());
+  for (std::int64_t y = 0; y < side; ++y)
+    for (std::int64_t x = 0; x < side; ++x)
+      if (!reached(y, box.y, box.height) || !reached(x, box.x, box.width))
+        kept[y * side + x] = std::min(kept[y * side + x], kOutside);
+  return kept;
+}
+
 // For every pixel along one side of the picture: the two places of the map it lies between, and how far from the first. A place is
 // `wide` pixels of what the model saw.
 struct Between {
@@ -101,22 +119,24 @@ Answer answer(const Output& output, const Config& config, const Frame& frame,
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(),
                    [&](int a, int b) { return output.score[a] > output.score[b]; });
-  const auto area = static_cast<std::size_t>(config.mask_side() * config.mask_side());
-  const auto logits_of = [&](int query) {
-    return std::span(output.masks).subspan(static_cast<std::size_t>(query) * area, area);
-  };
+  const std::int64_t side = config.mask_side();
+  const auto area = static_cast<std::size_t>(side * side);
+  std::vector<std::vector<float>> taken;  // the logits of each object that was found
   for (const int query : order) {
     const float score = sigmoid(output.score[query]);
     if (score < thresholds.score) break;
-    const std::span<const float> logits = logits_of(query);
+    const Box& box = output.boxes[query];
+    std::vector<float> logits = inside(
+        std::span(output.masks).subspan(static_cast<std::size_t>(query) * area, area), box, side);
     if (std::none_of(logits.begin(), logits.end(), [](float v) { return v > 0; })) continue;
-    if (std::any_of(found.objects.begin(), found.objects.end(), [&](const Object& other) {
-          return same_object(logits, logits_of(other.query), thresholds.same);
+    if (std::any_of(taken.begin(), taken.end(), [&](const std::vector<float>& other) {
+          return same_object(logits, other, thresholds.same);
         }))
       continue;
     std::vector<std::uint8_t> mask = enlarge(logits, config, frame);
     if (std::find(mask.begin(), mask.end(), 1) == mask.end()) continue;  // beside the picture
-    found.objects.push_back({query, score, output.boxes[query], std::move(mask)});
+    found.objects.push_back({query, score, box, std::move(mask)});
+    taken.push_back(std::move(logits));
   }
   return found;
 }
