@@ -43,8 +43,8 @@ def ask(folder: Path, *requests: dict) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def random_finder(folder: Path, shape: Shape, seed=0) -> Finder:
-    """Weights that let every part of the answer vary, stored as fp32."""
+def random_finder(folder: Path, shape: Shape, seed=0, wide_boxes=False) -> Finder:
+    """Weights that let every part of the answer vary, stored as fp32; wide boxes leave every mask whole."""
     torch.manual_seed(seed)
     model = Finder(shape).eval()
     with torch.no_grad():
@@ -53,6 +53,8 @@ def random_finder(folder: Path, shape: Shape, seed=0) -> Finder:
                 p.add_(torch.randn_like(p) * 0.2)
             elif "position" not in name:
                 p.mul_(1.5)
+        if wide_boxes:
+            model.box.out.bias[2:] += 6
     write(model, folder, torch.float32)
     return model
 

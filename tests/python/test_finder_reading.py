@@ -28,7 +28,7 @@ def report(folder: Path, *requests: dict) -> list[dict]:
 @pytest.fixture
 def run(tmp_path):
     """(the twin, a request, the softmaxes of the twin in the order of its layers)"""
-    model = random_finder(tmp_path, SHAPE)
+    model = random_finder(tmp_path, SHAPE, wide_boxes=True)
     rgb = torch.rand(1, SHAPE.image, SHAPE.image, 3, generator=torch.Generator().manual_seed(3))
     request = {"prompt": "red car", "rgb": rgb.flatten().tolist(), "width": 64, "height": 40, "presence": 0, "score": 0}
     vocabulary = json.loads((VOCABULARY / "vocab.json").read_text(encoding="utf-8"))
