@@ -55,6 +55,31 @@ export function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
+/** A view of one opened thing, hidden while there is none. `shown` names it, or is "" for none; `fill` draws it when that changes.
+ * @template S @param {HTMLElement} node @param {(state: S) => string} shown @param {(state: S) => void} fill */
+export function openedView(node, shown, fill) {
+  let drawn = "";
+  return {
+    node,
+    /** @param {S} state */
+    draw(state) {
+      const now = shown(state);
+      if (now === drawn) return;
+      drawn = now;
+      node.hidden = now === "";
+      if (now) fill(state);
+      else node.replaceChildren();
+    },
+  };
+}
+
+/** Brings what was just opened into sight, its heading in focus. @param {HTMLElement} node @param {HTMLElement} heading */
+export function goTo(node, heading) {
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  heading.focus({ preventScroll: true });
+  node.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
+}
+
 /** Up and down arrows go from button to button of a list; up from the first, `leave` is called.
  * @param {HTMLElement} list @param {() => void} leave */
 export function arrowsMove(list, leave) {

@@ -1,5 +1,5 @@
 // The page of qkv.watch: what a model of any kind read, at any length. Only what is in sight is drawn.
-import { arrowsMove, el } from "qkv/dom.js";
+import { arrowsMove, el, goTo, openedView } from "qkv/dom.js";
 import { mapPicture, mapView } from "qkv/watch_map.js";
 import { chosenLanguage, frame, languageButton, letters } from "qkv/frame.js";
 import { largestOf, strip } from "qkv/strips.js";
@@ -22,7 +22,6 @@ const effective = (entropy) => {
   const count = Math.exp(entropy);
   return count < 10 ? count.toFixed(1) : String(Math.round(count));
 };
-const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /** @param {WatchState} first @param {WatchChange} change @returns {WatchView} */
 function questionView(first, change) {
@@ -214,9 +213,9 @@ function weightView(first, change) {
   const say = WATCH[language];
   const common = TEXTS[language];
   const node = el("section", { class: "weight", hidden: true });
-  let drawn = "";
-  /** @param {WatchState} state @param {number} key */
-  function fill(state, key) {
+  /** @param {WatchState} state */
+  function fill(state) {
+    const key = /** @type {number} */ (state.open);
     const [l, h] = state.at;
     const layer = run.layers[l];
     const of = vectors(layer, h);
@@ -345,20 +344,13 @@ function weightView(first, change) {
         ),
       ),
     );
-    heading.focus({ preventScroll: true });
-    node.scrollIntoView({ behavior: calm() ? "auto" : "smooth", block: "start" });
+    goTo(node, heading);
   }
-  return {
+  return openedView(
     node,
-    draw(state) {
-      const shown = state.open === null ? "" : `${state.query} ${state.at} ${state.open}`;
-      if (shown === drawn) return;
-      drawn = shown;
-      node.hidden = state.open === null;
-      if (state.open === null) node.replaceChildren();
-      else fill(state, state.open);
-    },
-  };
+    (state) => (state.open === null ? "" : `${state.query} ${state.at} ${state.open}`),
+    fill,
+  );
 }
 
 /** The grid of heads; their maps are drawn when they come into sight. @param {WatchState} first @param {WatchChange} change

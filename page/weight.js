@@ -1,6 +1,6 @@
 // One weight from the bottom up: query_dot_keys → softmax → weighted_sum_values, recomputed here and held to the engine's.
 import { rowOf, strongestPair, wordWeights } from "qkv/data.js";
-import { el } from "qkv/dom.js";
+import { el, goTo, openedView } from "qkv/dom.js";
 import { agreement, outputAgreement, softmaxRow, weighted_sum_values } from "qkv/math.js";
 import { headLine } from "qkv/question.js";
 import { largestOf, strip } from "qkv/strips.js";
@@ -62,10 +62,10 @@ const vector = (kind, letter, label, picture) =>
 export function weightView(first) {
   const { run, say } = first;
   const node = el("section", { class: "weight", hidden: true });
-  let drawn = "";
 
-  /** @param {State} state @param {number} key */
-  function fill(state, key) {
+  /** @param {State} state */
+  function fill(state) {
+    const key = /** @type {number} */ (state.open);
     const [l, head] = state.at;
     const layer = run.layers[l];
     const asks = run.query.words[state.word].text;
@@ -220,20 +220,12 @@ export function weightView(first) {
         ),
       ),
     );
-    heading.focus({ preventScroll: true });
-    const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    node.scrollIntoView({ behavior: calm ? "auto" : "smooth", block: "start" });
+    goTo(node, heading);
   }
 
-  return {
+  return openedView(
     node,
-    draw(state) {
-      const shown = state.open === null ? "" : `${state.word} ${state.at} ${state.open}`;
-      if (shown === drawn) return;
-      drawn = shown;
-      node.hidden = state.open === null;
-      if (state.open === null) node.replaceChildren();
-      else fill(state, state.open);
-    },
-  };
+    (state) => (state.open === null ? "" : `${state.word} ${state.at} ${state.open}`),
+    fill,
+  );
 }
