@@ -49,7 +49,7 @@ TEST_F(FinderAnswer, EachObjectOnceBestFirst) {
 }
 
 TEST_F(FinderAnswer, NothingBelowAThreshold) {
-  output_.score = {-0.1f, -2, 0.1f};
+  output_.score = {-0.9f, -2, -0.8f};  // probabilities 0.29, 0.12, 0.31
   EXPECT_EQ(ask().objects.size(), 1u);
   output_.presence = -0.1f;
   EXPECT_TRUE(ask().objects.empty());

@@ -13,8 +13,8 @@ class Thresholds:
     """As in src/models/finder/answer.h; measured by thresholds.py."""
 
     presence: float = 0.5  # from which on the picture is believed to hold what the prompt names
-    score: float = 0.5  # from which on a query stands for an object
-    same: float = 0.7  # two masks that overlap by more (intersection over union) are one object
+    score: float = 0.3  # from which on a query stands for an object
+    same: float = 0.5  # two masks that overlap by more (intersection over union) are one object
 
 
 BEYOND = 0.15  # how much wider and higher than its box a mask may be, besides one place of the map on each side

@@ -25,10 +25,11 @@ struct Frame {
 // What lies around it there, in each colour: grey. Finders are trained on whole squares, and grey is nothing that a prompt names.
 inline constexpr float kAround = 0.5f;
 
+// The scores are the best of those that training/finder/thresholds.py tried on held-out pictures.
 struct Thresholds {
   float presence = 0.5f;  // from which on the picture is believed to hold what the prompt names
-  float score = 0.5f;     // from which on a query stands for an object
-  float same = 0.7f;      // two masks that overlap by more (intersection over union) are one object
+  float score = 0.3f;     // from which on a query stands for an object
+  float same = 0.5f;      // two masks that overlap by more (intersection over union) are one object
 };
 
 struct Object {
