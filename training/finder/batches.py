@@ -17,6 +17,9 @@ VOCABULARY = Path(__file__).resolve().parents[2] / "models" / "translate-en-zh"
 HALF, TOKENS = scenes.SIZE // 2, scenes.SIZE // 16
 STRANGE = 0.3  # share of training prompts with pieces around them that nothing explains
 ASKED = 3  # every so many pixels of a half the teacher asks what it is: odd, so that each of a patch's four has its turn
+COLOUR_TEXTS = [text for both in COLOUR_WORDS.values() for words in both for text in words]
+RELATION_TEXTS = [text for en, zh, *_ in (*prompts.PLACES.values(), *prompts.SIZES.values()) for text in (*en, *zh)]
+FOREIGN_TEXTS = [text for both in prompts.FOREIGN.values() for words in both for text in words]
 
 
 class Pieces:
@@ -31,14 +34,21 @@ class Pieces:
         found = [self.ids.get(piece, self.unknown) for piece in self.sp.encode(text, out_type=str)]
         return [*found[: most - 1], self.end]
 
+    def of(self, texts) -> set[str]:
+        return {piece for text in texts for piece in self.sp.encode(text.replace("{s}", "").replace("{n}", "").replace("{m}", ""), out_type=str)}
+
+    @cached_property
+    def named(self) -> frozenset[int]:
+        """Pieces of what a prompt names: classes, colours, places and sizes, and things no picture has."""
+        names = [text for c in CLASSES.values() for text in (*c.en, *c.plurals, *c.zh)]
+        pieces = self.of((*names, *COLOUR_TEXTS, *RELATION_TEXTS, *FOREIGN_TEXTS)) - self.of(prompts.FRAMES)
+        return frozenset(self.ids[piece] for piece in pieces if piece in self.ids)
+
     @cached_property
     def strangers(self) -> np.ndarray:
         """Pieces of no word that a prompt is made of, in training or in measuring."""
         names = [text for c in CLASSES.values() for text in (*c.en, *c.plurals, *c.zh, c.measure)]
-        colours = [text for both in COLOUR_WORDS.values() for words in both for text in words]
-        others = [text for of_both in (*prompts.FOREIGN.values(), *((en, zh) for en, zh, *_ in (*prompts.PLACES.values(), *prompts.SIZES.values())))
-                  for texts in of_both for text in texts]
-        known = {piece for text in (*names, *colours, *others, *prompts.FRAMES) for piece in self.sp.encode(text, out_type=str)}
+        known = self.of((*names, *COLOUR_TEXTS, *RELATION_TEXTS, *FOREIGN_TEXTS, *prompts.FRAMES))
         return np.array([i for piece, i in self.ids.items() if piece not in known and piece[0] not in "<>"])
 
     def among_strangers(self, ids: list[int], most: int, rng) -> list[int]:
@@ -65,6 +75,7 @@ class Example:
     offsets: np.ndarray  # [asked, asked, 2] float32: from the pixel to the middle of its object
     prompts: list[prompts.Prompt]  # targets and candidates are rows of masks here
     pieces: list[list[int]]
+    named: list[list[bool]]  # which of them say what is asked for
 
 
 def boxes_of(ids: np.ndarray, numbers: list[int]) -> np.ndarray:
@@ -104,7 +115,7 @@ def centre_token(cover: np.ndarray) -> int:
 GRID = np.stack(np.meshgrid(np.arange(TOKENS), np.arange(TOKENS), indexing="ij"), -1).reshape(-1, 2)
 
 
-def example(picture: scenes.Picture, asked: list[prompts.Prompt], pieces: list[list[int]]) -> Example:
+def example(picture: scenes.Picture, asked: list[prompts.Prompt], pieces: list[list[int]], named: frozenset[int]) -> Example:
     numbers = [t.number for t in picture.things]
     row = {n: i for i, n in enumerate(numbers)}
     masks = np.stack([halved(picture.ids == n) for n in numbers])
@@ -125,7 +136,8 @@ def example(picture: scenes.Picture, asked: list[prompts.Prompt], pieces: list[l
     offsets = middles[asked_pixels] - np.stack(np.meshgrid(at, at), -1)
     for p in asked:
         p.targets, p.candidates = [row[n] for n in p.targets], [row[n] for n in p.candidates]
-    return Example(picture.rgb, picture.ids, masks, boxes, centres, heat.astype(np.float32), classes[asked_pixels], colours[asked_pixels], offsets, asked, pieces)
+    return Example(picture.rgb, picture.ids, masks, boxes, centres, heat.astype(np.float32), classes[asked_pixels], colours[asked_pixels], offsets, asked, pieces,
+                   [[i in named for i in ids] for ids in pieces])
 
 
 class Pictures(torch.utils.data.Dataset):
@@ -148,7 +160,7 @@ class Pictures(torch.utils.data.Dataset):
         if self.split == "train":
             rng = np.random.Generator(np.random.SFC64([self.seed, number, 78]))
             pieces = [self.pieces.among_strangers(ids, self.shape.words, rng) if rng.random() < STRANGE else ids for ids in pieces]
-        return example(picture, asked, pieces)
+        return example(picture, asked, pieces, self.pieces.named)
 
 
 @dataclass
@@ -158,6 +170,7 @@ class Batch:
     rgb: torch.Tensor  # [pictures, size, size, 3] in [0, 1]
     pieces: torch.Tensor  # [prompts, longest]
     lengths: torch.Tensor  # [prompts]
+    named: torch.Tensor  # [prompts, longest]: 1 for the pieces that say what is asked for
     targets: list[torch.Tensor]  # for each prompt the objects it means
     picture_of: torch.Tensor  # [objects]
     masks: torch.Tensor  # [objects, size/2, size/2] in [0, 1]
@@ -182,9 +195,11 @@ class Batch:
 def collate(examples: list[Example]) -> Batch:
     pieces = [p for e in examples for p in e.pieces]
     longest = max(map(len, pieces))
-    padded = torch.zeros(len(pieces), longest, dtype=torch.long)
+    padded, named = torch.zeros(len(pieces), longest, dtype=torch.long), torch.zeros(len(pieces), longest)
     for row, p in zip(padded, pieces):
         row[: len(p)] = torch.tensor(p)
+    for row, those in zip(named, (n for e in examples for n in e.named)):
+        row[: len(those)] = torch.tensor(those)
     first = np.cumsum([0] + [len(e.masks) for e in examples])
     asked = [(start, e, p) for start, e in zip(first, examples) for p in e.prompts]
     heat, cover, forced = (torch.zeros(len(asked), TOKENS**2) for _ in range(3))
@@ -195,7 +210,7 @@ def collate(examples: list[Example]) -> Batch:
             cover[n] = torch.from_numpy(covered(e.masks[p.candidates].sum(0, dtype=np.int32)[None])[0].reshape(-1) / 256)
     stack = lambda name: torch.from_numpy(np.stack([getattr(e, name) for e in examples]))
     joined = lambda name: torch.from_numpy(np.concatenate([getattr(e, name) for e in examples]))
-    return Batch(stack("rgb").float() / 255, padded, torch.tensor([len(p) for p in pieces]),
+    return Batch(stack("rgb").float() / 255, padded, torch.tensor([len(p) for p in pieces]), named,
                  [torch.tensor([start + t for t in p.targets], dtype=torch.long) for start, _, p in asked],
                  torch.from_numpy(np.repeat(np.arange(len(examples)), [len(e.masks) for e in examples])),
                  joined("masks").float() / 4, joined("boxes"), joined("centres"), heat, cover.float(), forced,

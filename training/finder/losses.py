@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
-from .batches import ASKED, Batch
+from .batches import ASKED, TOKENS, Batch
 from .lexicon import CLASS_NAMES, COLOUR_NAMES
 from .model import Shape
 
-WEIGHTS = {"select": 1.0, "presence": 1.0, "score": 0.5, "box": 3.0, "giou": 1.0, "bce": 4.0, "dice": 2.0, "class": 1.0, "colour": 0.5, "offset": 2.0, "cover": 4.0}
+WEIGHTS = {"select": 1.0, "presence": 1.0, "score": 0.5, "box": 3.0, "giou": 1.0, "bce": 4.0, "dice": 2.0, "class": 1.0, "colour": 0.5, "offset": 2.0, "cover": 4.0,
+           "words": 0.1, "patches": 0.2}
 HEAD_START = 2.0  # what a query at the object's centre is cheaper by
 SAME = 0.6  # overlap of boxes from which on a query sees an object that another one stands for
 
@@ -78,6 +79,14 @@ def judged(layer, batch: Batch, p, q):
     return out
 
 
+def missed(weights, wanted):
+    """−log of how much of what was read, as the mean of the heads, was wanted: weights [n, heads, keys], wanted [n, keys] in [0, 1]; rows
+    that want nothing do not count."""
+    some = wanted.amax(1) > 0
+    on = (weights.float().mean(1) * wanted)[some].sum(1)
+    return -on.clamp(min=1e-4).log().mean() if len(on) else weights.sum() * 0
+
+
 def masks_of(mask, picture, pixels):
     """mask [n, c + 1], picture [n], pixels: a list of maps [h, w, c] → logits [n, h, w]; each map is read once for all its masks."""
     parts, order = [], []
@@ -114,6 +123,9 @@ def losses(out, batch: Batch, teacher: Teacher) -> dict[str, torch.Tensor]:
     per = len(batch.targets) // batch.rgb.shape[0]
     there = torch.tensor([float(len(t) > 0) for t in batch.targets], device=batch.rgb.device)
     pixels = out["pixels"].unbind(0)  # one gradient for all masks of a picture, where an index would make a whole batch of zeros for each
+    cover = F.avg_pool2d(batch.masks[:, None], batch.masks.shape[-1] // TOKENS).flatten(1)  # [objects, tokens]
+    cover = cover / cover.amax(1, keepdim=True).clamp(min=1e-6)
+    whole = torch.stack([cover[t].amax(0) if len(t) else cover.new_zeros(cover.shape[1]) for t in batch.targets])
     total = {"select": heat_loss(out["select"], batch.heat), **teacher(out, batch)}
     for layer in out["layers"]:
         p, q, o = match(layer, out["chosen"], batch)
@@ -121,6 +133,8 @@ def losses(out, batch: Batch, teacher: Teacher) -> dict[str, torch.Tensor]:
         score = torch.zeros_like(layer["score"])
         score[p, q] = 1
         found = {"presence": F.binary_cross_entropy_with_logits(layer["presence"], there),
+                 "words": missed(torch.cat([layer["words"][:, :, 0], layer["words"][p, :, q + 1]]), torch.cat([batch.named, batch.named[p]])),
+                 "patches": missed(torch.cat([layer["patches"][:, :, 0], layer["patches"][p, :, q + 1]]), torch.cat([whole, cover[o]])),
                  "score": F.binary_cross_entropy_with_logits(layer["score"], score, judged(layer, batch, p, q), reduction="sum") / count}
         if len(o):
             box, want = layer["box"][p, q], batch.boxes[o]

@@ -71,13 +71,18 @@ class Attention(nn.Module):
         return split(self.k(memory), self.heads), split(self.v(memory), self.heads)
 
     def forward(self, x, remembered=None, visible=None):
+        return self.read(x, remembered, visible)[0]
+
+    def read(self, x, remembered=None, visible=None):
+        """→ what is taken [n, tokens, width], and the weights [n, heads, tokens, keys]"""
         k, v = self.remember(x) if remembered is None else remembered
         # In plain steps: at a few hundred tokens PyTorch's fused backward is several times slower than these on a CPU.
         scores = split(self.q(x) / math.sqrt(k.shape[-1]), self.heads) @ k.transpose(-1, -2)
         if visible is not None:
             scores = scores.masked_fill(~visible, -1e4)
-        y = scores.softmax(-1).to(v.dtype) @ v
-        return self.out(y.transpose(1, 2).flatten(2))
+        weights = scores.softmax(-1)
+        y = weights.to(v.dtype) @ v
+        return self.out(y.transpose(1, 2).flatten(2)), weights
 
 
 class FeedForward(nn.Module):
@@ -206,17 +211,21 @@ class DecoderLayer(nn.Module):
         self.norm, self.feed_forward = nn.LayerNorm(s.width), FeedForward(s.width, s.decoder_ffn)
 
     def forward(self, x, words, visible, picture):
-        """x [prompts, 1 + queries, width]; words and picture as their attentions remember them."""
+        """x [prompts, 1 + queries, width]; words and picture as their attentions remember them. → x, and the weights over words and
+        patches [prompts, heads, 1 + queries, keys]"""
         x = x + self.self_attention(self.self_norm(x))
-        x = x + self.text_attention(self.text_norm(x), words, visible)
-        x = x + self.read_picture(self.picture_norm(x), picture)
-        return x + self.feed_forward(self.norm(x))
+        taken, words_read = self.text_attention.read(self.text_norm(x), words, visible)
+        x = x + taken
+        taken, patches_read = self.read_picture(self.picture_norm(x), picture)
+        x = x + taken
+        return x + self.feed_forward(self.norm(x)), words_read, patches_read
 
     def read_picture(self, x, picture):
         """The prompts of one picture ask it together: attention of a query does not depend on the others."""
         pictures = picture[0].shape[0]
         together = x.reshape(pictures, -1, x.shape[-1])
-        return self.picture_attention(together, picture).view_as(x)
+        taken, weights = self.picture_attention.read(together, picture)
+        return taken.view_as(x), weights.unflatten(2, (-1, x.shape[1])).transpose(1, 2).flatten(0, 1)
 
 
 class Finder(nn.Module):
@@ -255,8 +264,9 @@ class Finder(nn.Module):
         tokens that are selected whatever their logits (training).
 
         Returns a dict: tokens [pictures, t, width], meaning [prompts, width], select [prompts, t], chosen [prompts, queries],
-        pixels [pictures, mask_side, mask_side, c], and in layers, for each of the decoder's, presence [prompts], score [prompts, queries], box [prompts, queries, 4] (centre, size in [0, 1]) and
-        mask [prompts, queries, c + 1], whose product with the pixels, plus its last number, is the mask's logit."""
+        pixels [pictures, mask_side, mask_side, c], and in layers, for each of the decoder's, presence [prompts], score [prompts, queries], box [prompts, queries, 4] (centre, size in [0, 1]),
+        mask [prompts, queries, c + 1], whose product with the pixels, plus its last number, is the mask's logit, and the weights over words and patches
+        [prompts, heads, 1 + queries, keys], of which the first row is the presence token's."""
         tokens, pixels = self.picture(rgb)
         words, visible, meaning = self.text(ids, lengths)
         per = ids.shape[0] // rgb.shape[0]
@@ -269,8 +279,8 @@ class Finder(nn.Module):
         anchor = torch.logit(self.centres[chosen])
         layers = []
         for layer in self.decoder:
-            x = layer(x, layer.text_attention.remember(words), visible, layer.picture_attention.remember(tokens))
-            layers.append(self.heads(x, anchor))
+            x, words_read, patches_read = layer(x, layer.text_attention.remember(words), visible, layer.picture_attention.remember(tokens))
+            layers.append(self.heads(x, anchor) | {"words": words_read, "patches": patches_read})
         return {"tokens": tokens, "meaning": meaning, "select": logits, "chosen": chosen, "pixels": pixels, "layers": layers}
 
     def heads(self, x, anchor):
