@@ -34,11 +34,11 @@ def ours(model, threads):
 
 
 def fused_attention(self, x, remembered=None, visible=None):
-    """finder.Attention.forward by PyTorch's own kernel."""
+    """finder.Attention.read by PyTorch's own kernel, which keeps no weights."""
     from torch.nn.functional import scaled_dot_product_attention
     k, v = self.remember(x) if remembered is None else remembered
     y = scaled_dot_product_attention(self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2), k, v, attn_mask=visible)
-    return self.out(y.transpose(1, 2).flatten(2))
+    return self.out(y.transpose(1, 2).flatten(2)), x.new_empty(len(x), 0, x.shape[1], 0)
 
 
 def twin(model, fused):
@@ -64,7 +64,7 @@ def twin(model, fused):
     if fused:
         for module in net.modules():
             if isinstance(module, finder.Attention):
-                module.forward = fused_attention.__get__(module)
+                module.read = fused_attention.__get__(module)
 
     def run(count):
         with torch.inference_mode():

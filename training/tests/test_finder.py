@@ -14,7 +14,7 @@ from training.finder.answers import OUTSIDE, answers, distinct, inside
 from training.finder.batches import Batch, Pictures, Pieces, collate
 from training.finder.canvas import Canvas, oval, rect
 from training.finder.card import gaps, goals
-from training.finder.losses import Teacher, giou, judged, losses, masks_of, weighted
+from training.finder.losses import Teacher, giou, judged, losses, masks_of, missed, weighted
 from training.finder.model import Finder, Shape, mask_logits, merge, spread
 from training.finder.train import SMALL
 
@@ -177,6 +177,20 @@ def test_a_second_query_on_an_object_is_no_error_of_the_score():
                                                                            "boxes": torch.tensor([far, here])})
     layer = {"score": torch.zeros(2, 3), "box": torch.tensor([[here, nearly, far]] * 2)}
     assert judged(layer, batch, torch.tensor([0]), torch.tensor([1])).tolist() == [[0, 1, 1], [1, 1, 1]]
+
+
+def test_what_was_read_and_not_wanted_costs():
+    weights = torch.tensor([[[0.1, 0.9], [0.3, 0.7]], [[1.0, 0.0], [1.0, 0.0]]])  # [2, heads, keys]
+    assert missed(weights, torch.tensor([[0.0, 1.0], [0.0, 0.0]])) == pytest.approx(-np.log(0.8), abs=1e-6)  # the second wants nothing
+    assert missed(weights, torch.tensor([[0.0, 1.0], [1.0, 0.0]])) == pytest.approx(-np.log(0.8) / 2, abs=1e-6)
+    assert missed(weights, torch.zeros(2, 2)) == 0
+
+
+def test_the_words_that_say_what_is_asked_for_are_known():
+    pieces = Pieces()
+    told = lambda text: [pieces.sp.id_to_piece(pieces.sp.piece_to_id(p)) for p in pieces.sp.encode(text, out_type=str) if pieces.ids[p] in pieces.named]
+    assert told("find the red car") == ["▁red", "▁car"] and told("where is the elephant?") == ["▁elephant"]
+    assert "".join(told("图里的蓝色的车")).replace("的", "") == "蓝色车"
 
 
 def test_masks_of_many_pictures_keep_their_order():
