@@ -11,7 +11,7 @@ import numpy as np
 import skia
 
 from .answers import Answer
-from .evaluate import SETS, load, measure, overlaps, table
+from .evaluate import SETS, load, measure, overlaps, readings, table
 from .lexicon import CLASSES, COLOURS, UNSEEN_PAIRS
 from .prompts import Prompt
 
@@ -82,7 +82,15 @@ def gaps(result: dict) -> list[str]:
     return lines
 
 
-def card(result: dict, pictures: int, seconds: float, parameters: int, remark: str) -> str:
+def reads(shares: list[dict]) -> list[str]:
+    """Lines of a table: where the decoder's layers look."""
+    lines = ["| what an object's query read, mean of the heads | of it on the object's patches (by chance) | on the words that say what is asked for (by chance) |",
+             "|---|---|---|"]
+    cell = lambda s, name: f"{100 * s[name]:.0f}% ({100 * s[name + ' by chance']:.0f}%)"
+    return lines + [f"| decoder layer {n} | {cell(s, 'patches')} | {cell(s, 'words')} |" for n, s in enumerate(shares)]
+
+
+def card(result: dict, shares: list[dict], pictures: int, seconds: float, parameters: int, remark: str) -> str:
     pairs = ", ".join(f"{colour} {name}" for name, colour in sorted(UNSEEN_PAIRS))
     lines = ["---", "license: apache-2.0", "language: [en, zh]", "pipeline_tag: image-segmentation", "---",
              "# finder: objects in a picture by a prompt", "",
@@ -91,7 +99,7 @@ def card(result: dict, pictures: int, seconds: float, parameters: int, remark: s
              "`training/finder/card.py` from measured numbers.", "",
              f"Trained on {pictures} drawn pictures of {len(CLASSES)} classes in {len(COLOURS)} colours, {seconds / 3600:.1f} hours; "
              "it knows drawings of this kind and nothing else. How it is made: `training/finder`.", *([remark] if remark else []), "",
-             *goals(result), "", *gaps(result), "", f"Pairs never drawn nor asked for in training: {pairs}.", "", "```"]
+             *goals(result), "", *gaps(result), "", *reads(shares), "", f"Pairs never drawn nor asked for in training: {pairs}.", "", "```"]
     lines += [table(name, result[name]) for name in SETS]
     lines += ["```", "Mask IoU is the mean over objects, a missed one counting 0; union IoU that of all masks of a prompt together.", "",
               "The worst answers of the first set (red: answer, green: truth, below it):", "", "![failures](failures.png)", "",
@@ -120,9 +128,10 @@ def main():
         print(table(name, result[name]), flush=True)
     a.out.mkdir(parents=True, exist_ok=True)
     sheet([c[2:] for c in cases], a.out / "failures.png")
-    (a.out / "scores.json").write_text(json.dumps(result, indent=1) + "\n")
+    shares = readings(model, max(1, a.pictures // 5))
+    (a.out / "scores.json").write_text(json.dumps(result | {"readings": shares}, indent=1) + "\n")
     _, pictures, seconds, _ = torch.load(a.work / "checkpoint.pt", map_location="cpu", weights_only=False)["at"]
-    (a.out / "README.md").write_text(card(result, pictures, seconds, sum(p.numel() for p in model.parameters()), a.remark), encoding="utf-8")
+    (a.out / "README.md").write_text(card(result, shares, pictures, seconds, sum(p.numel() for p in model.parameters()), a.remark), encoding="utf-8")
 
 
 if __name__ == "__main__":

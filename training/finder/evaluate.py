@@ -16,6 +16,7 @@ from . import prompts
 from .answers import Answer, answers
 from .batches import Batch, Pictures, collate_kept
 from .lexicon import UNSEEN_PAIRS
+from .losses import covers, match
 from .model import Finder, Shape
 
 # name: split, wording held out
@@ -103,6 +104,21 @@ def measure(model: Finder, name: str, pictures: int, per: int = 8, dtype=torch.f
                 watch(example, prompt, found[p], truth)
     order = ["all", "en", "zh", *prompts.KINDS]
     return {g: groups[g].scores() for g in order if g in groups}
+
+
+def readings(model: Finder, pictures: int = 50, per: int = 8) -> list[dict]:
+    """For each decoder layer how much of what the queries of present objects read, as the mean of the heads, lies on the object and on the words that
+    say what is asked for; and how much would if all were read alike."""
+    found = [defaultdict(list) for _ in range(model.shape.decoder_layers)]
+    for batch, out in outputs(model, Pictures("seen", pictures, per, model.shape, seed=1)):
+        p, q, o = match(out["layers"][-1], out["chosen"], batch)
+        cover, named = covers(batch)[o], batch.named[p]
+        for shares, layer in zip(found, out["layers"], strict=True):
+            read = {"patches": (layer["patches"][p, :, q + 1].mean(1) * cover).sum(1), "patches by chance": cover.mean(1),
+                    "words": (layer["words"][p, :, q + 1].mean(1) * named).sum(1), "words by chance": named.sum(1) / batch.lengths[p]}
+            for name, values in read.items():
+                shares[name] += values.tolist()
+    return [{name: round(sum(values) / len(values), 4) for name, values in shares.items()} for shares in found]
 
 
 def load(work: Path) -> Finder:

@@ -79,6 +79,11 @@ def judged(layer, batch: Batch, p, q):
     return out
 
 
+def covers(batch: Batch):
+    """How much of each token is an object's: [objects, tokens]"""
+    return F.avg_pool2d(batch.masks[:, None], batch.masks.shape[-1] // TOKENS).flatten(1)
+
+
 def missed(weights, wanted):
     """−log of how much of what was read, as the mean of the heads, was wanted: weights [n, heads, keys], wanted [n, keys] in [0, 1]; rows
     that want nothing do not count."""
@@ -123,7 +128,7 @@ def losses(out, batch: Batch, teacher: Teacher) -> dict[str, torch.Tensor]:
     per = len(batch.targets) // batch.rgb.shape[0]
     there = torch.tensor([float(len(t) > 0) for t in batch.targets], device=batch.rgb.device)
     pixels = out["pixels"].unbind(0)  # one gradient for all masks of a picture, where an index would make a whole batch of zeros for each
-    cover = F.avg_pool2d(batch.masks[:, None], batch.masks.shape[-1] // TOKENS).flatten(1)  # [objects, tokens]
+    cover = covers(batch)
     cover = cover / cover.amax(1, keepdim=True).clamp(min=1e-6)
     whole = torch.stack([cover[t].amax(0) if len(t) else cover.new_zeros(cover.shape[1]) for t in batch.targets])
     total = {"select": heat_loss(out["select"], batch.heat), **teacher(out, batch)}

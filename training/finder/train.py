@@ -1,6 +1,6 @@
 """Train the finder on pictures drawn as it goes.
 
-    python -m training.finder.train --work DIR [--pictures 104000] [--seed 1] [--device auto]
+    python -m training.finder.train --work DIR [--pictures 120000] [--seed 1] [--device auto]
 
 Run it again with the same --work to go on after a kill. WORK/pictures, if there, overrides --pictures: the learning rate stays until
 the last quarter of them and falls to zero at their end.
@@ -26,7 +26,7 @@ from .model import Finder, Shape, shape_dict
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--work", required=True, type=Path, help="checkpoint and log go here")
-    p.add_argument("--pictures", type=int, default=104_000)
+    p.add_argument("--pictures", type=int, default=120_000)
     p.add_argument("--batch", type=int, default=8, help="pictures a step")
     p.add_argument("--per", type=int, default=8, help="prompts a picture")
     p.add_argument("--rate", type=float, default=7e-4)

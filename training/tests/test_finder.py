@@ -13,7 +13,7 @@ from training.finder import lexicon, prompts, scenes
 from training.finder.answers import OUTSIDE, answers, distinct, inside
 from training.finder.batches import Batch, Pictures, Pieces, collate
 from training.finder.canvas import Canvas, oval, rect
-from training.finder.card import gaps, goals
+from training.finder.card import gaps, goals, reads
 from training.finder.losses import Teacher, giou, judged, losses, masks_of, missed, weighted
 from training.finder.model import Finder, Shape, mask_logits, merge, spread
 from training.finder.train import SMALL
@@ -277,4 +277,6 @@ def test_the_card_says_what_was_missed():
               "unseen wordings": {"all": group(0.95), "colour": group(0.9)}}
     assert goals(result)[2:4] == ["| mask IoU over present objects | ≥ 0.80 | 0.960 | 0.860 | 0.950 |",
                                   "| presence accuracy | ≥ 0.95 | 0.960 | 0.860 **missed** | 0.950 |"]
+    shares = {"patches": 0.514, "patches by chance": 0.03, "words": 0.7, "words by chance": 0.3}
+    assert reads([shares])[2] == "| decoder layer 0 | 51% (3%) | 70% (30%) |"
     assert gaps(result)[2] == "| mask IoU over present objects | 0.940 | 0.880 | 6.0 **missed** |"
