@@ -41,16 +41,8 @@ std::vector<models::Piece> OpenFinder::read(const std::string& prompt) const {
 }
 
 OpenFinder open_finder(const std::string& name_or_folder) {
-  fs::path folder;
   try {
-    folder = models::find_model(name_or_folder);
-  } catch (const std::exception& error) {
-    std::string message = std::string("the model cannot be loaded: ") + error.what();
-    if (name_or_folder == kBundledFinder)
-      message += "\ntraining/finder/README.md tells how its weights are made and put there";
-    throw Failure(Exit::model, message);
-  }
-  try {
+    const fs::path folder = models::find_model(name_or_folder);
     return {models::finder::Finder::load(folder), models::Tokenizer::load(vocabulary_of(folder))};
   } catch (const std::bad_alloc&) {
     throw Failure(Exit::model, "model \"" + name_or_folder + "\": not enough memory to load it");

@@ -326,13 +326,6 @@ def test_bad_models(find, tmp_path):
     assert "model.safetensors" in find.fails(4, "car", street, model=tmp_path / "cut")
 
 
-def test_without_weights_it_says_what_to_do(tmp_path):
-    if (TRAINED / "config.json").exists():
-        pytest.skip("models/finder is there")
-    said = Qkv().fails(4, "find", "car", PICTURES / "street.png")
-    assert 'model "finder" was not found' in said and "training/finder/README.md tells how its weights are made" in said
-
-
 def test_a_vocabulary_of_its_own(find, tmp_path):
     for file in find.model.iterdir():
         (tmp_path / file.name).symlink_to(file)
@@ -348,8 +341,6 @@ def test_a_vocabulary_of_its_own(find, tmp_path):
 
 @pytest.fixture
 def trained():
-    if not (TRAINED / "config.json").exists():
-        pytest.skip("models/finder is not there yet")
     return Find(TRAINED)
 
 
