@@ -17,9 +17,11 @@ VOCABULARY = Path(__file__).resolve().parents[2] / "models" / "translate-en-zh"
 HALF, TOKENS = scenes.SIZE // 2, scenes.SIZE // 16
 STRANGE = 0.3  # share of training prompts with pieces around them that nothing explains
 ASKED = 3  # every so many pixels of a half the teacher asks what it is: odd, so that each of a patch's four has its turn
-COLOUR_TEXTS = [text for both in COLOUR_WORDS.values() for words in both for text in words]
-RELATION_TEXTS = [text for en, zh, *_ in (*prompts.PLACES.values(), *prompts.SIZES.values()) for text in (*en, *zh)]
-FOREIGN_TEXTS = [text for both in prompts.FOREIGN.values() for words in both for text in words]
+# What prompts name: classes, colours, places and sizes, and things no picture has.
+NAMES = (*(text for c in CLASSES.values() for text in (*c.en, *c.plurals, *c.zh)),
+         *(text for both in COLOUR_WORDS.values() for words in both for text in words),
+         *(text for en, zh, *_ in (*prompts.PLACES.values(), *prompts.SIZES.values()) for text in (*en, *zh)),
+         *(text for both in prompts.FOREIGN.values() for words in both for text in words))
 
 
 class Pieces:
@@ -35,21 +37,28 @@ class Pieces:
         return [*found[: most - 1], self.end]
 
     def of(self, texts) -> set[str]:
+        """The pieces of texts and frames."""
         return {piece for text in texts for piece in self.sp.encode(text.replace("{s}", "").replace("{n}", "").replace("{m}", ""), out_type=str)}
 
     @cached_property
     def named(self) -> frozenset[int]:
-        """Pieces of what a prompt names: classes, colours, places and sizes, and things no picture has."""
-        names = [text for c in CLASSES.values() for text in (*c.en, *c.plurals, *c.zh)]
-        pieces = self.of((*names, *COLOUR_TEXTS, *RELATION_TEXTS, *FOREIGN_TEXTS)) - self.of(prompts.FRAMES)
+        """Pieces of what a prompt names, but those of the words around it."""
+        pieces = self.of(NAMES) - self.of(prompts.FRAMES)
         return frozenset(self.ids[piece] for piece in pieces if piece in self.ids)
 
     @cached_property
     def strangers(self) -> np.ndarray:
         """Pieces of no word that a prompt is made of, in training or in measuring."""
-        names = [text for c in CLASSES.values() for text in (*c.en, *c.plurals, *c.zh, c.measure)]
-        known = self.of((*names, *COLOUR_TEXTS, *RELATION_TEXTS, *FOREIGN_TEXTS, *prompts.FRAMES))
+        known = self.of((*NAMES, *(c.measure for c in CLASSES.values()), *prompts.FRAMES))
         return np.array([i for piece, i in self.ids.items() if piece not in known and piece[0] not in "<>"])
+
+    @cached_property
+    def strange_words(self) -> dict[str, list[str]]:
+        """Those of them that are words of English or Chinese."""
+        strangers = set(self.strangers.tolist())
+        pieces = [piece for piece, i in self.ids.items() if i in strangers]
+        return {"en": [p[1:] for p in pieces if p[0] == "▁" and len(p) > 3 and p[1:].isascii() and p[1:].isalpha()],
+                "zh": [p for p in pieces if all("\u4e00" <= c <= "\u9fff" for c in p)]}
 
     def among_strangers(self, ids: list[int], most: int, rng) -> list[int]:
         """A prompt's pieces, the end included, with one to three others before or after them, if there is room."""
@@ -155,7 +164,8 @@ class Pictures(torch.utils.data.Dataset):
         number = self.first + index
         picture = scenes.draw(self.split, number)
         rng = np.random.Generator(np.random.SFC64([self.seed, number, 77]))
-        asked = prompts.Asker(picture, rng, self.split == "unseen", self.unseen_wording).make(self.per)
+        strange = self.pieces.strange_words if self.split == "train" else None
+        asked = prompts.Asker(picture, rng, self.split == "unseen", self.unseen_wording, strange).make(self.per)
         pieces = [self.pieces(p.text, self.shape.words) for p in asked]
         if self.split == "train":
             rng = np.random.Generator(np.random.SFC64([self.seed, number, 78]))

@@ -124,9 +124,11 @@ def phrase(name, colour, relation, kind, language, rng, unseen_wording=False, fo
 
 class Asker:
     """Makes prompts for one picture. `unseen_pairs`: prompts may name the pairs of colour and class that are held out;
-    `unseen_wording`: only frames that training never uses."""
+    `unseen_wording`: only frames that training never uses. `strange`: by language, words of no meaning here, which often stand for things
+    no picture has."""
 
-    def __init__(self, picture: Picture, rng: np.random.Generator, unseen_pairs=False, unseen_wording=False):
+    def __init__(self, picture: Picture, rng: np.random.Generator, unseen_pairs=False, unseen_wording=False, strange=None):
+        self.strange = strange
         self.rng, self.unseen_pairs, self.unseen_wording = rng, unseen_pairs, unseen_wording
         self.things = picture.things
         ids = picture.ids
@@ -165,6 +167,8 @@ class Asker:
         if kind == "absent word":
             options = FOREIGN[language][1 if self.unseen_wording else 0]
             foreign = options[rng.integers(len(options))]
+            if self.strange and rng.random() < 0.7:
+                foreign = (" " if language == "en" else "").join(rng.choice(self.strange[language], rng.integers(1, 3)))
         elif kind == "absent class":
             name = CLASS_NAMES[rng.integers(len(CLASS_NAMES))]
             if any(confusable(name, other) for other in self.names):

@@ -23,10 +23,12 @@ class Data:
         return list(dict.fromkeys(en for part in parts for en, _ in part))
 
 
-def topic_weights(topics, sentences):
-    """Subjects people write books about 8 times as often; terms with a character rare in everyday sentences a fifth."""
+def topics_of(terms, sentences) -> dict[tuple[str, str], float]:
+    """The terms that books are about, but the example's, each with its weight: subjects people write books about 8 times as often; terms with a character rare
+    in everyday sentences a fifth."""
     seen = Counter(c for _, zh in sentences for c in zh)
-    return [(8.0 if dictionary.is_field(zh) else 1.0) * (1.0 if min(seen[c] for c in zh) >= 5 else 0.2) for _, zh in topics]
+    return {(en, zh): (8.0 if dictionary.is_field(zh) else 1.0) * (1.0 if min(seen[c] for c in zh) >= 5 else 0.2) for en, zh in terms
+            if dictionary.is_topic(en, zh) and zh not in heldout.EXAMPLE_TOPICS and en.lower() not in heldout.EXAMPLE_TOPICS}
 
 
 def names_none_held(books):
@@ -35,17 +37,12 @@ def names_none_held(books):
     return lambda en, zh: not any(text in zh or text in en.lower() for text in kept_out)
 
 
-def topics_of(terms) -> list[tuple[str, str]]:
-    """The terms that books are about, but the example's."""
-    return [(en, zh) for en, zh in terms
-            if dictionary.is_topic(en, zh) and zh not in heldout.EXAMPLE_TOPICS and en.lower() not in heldout.EXAMPLE_TOPICS]
-
-
 def composed(terms, sentences, books, compose: tuple[int, int], seed: int) -> dict[str, list[tuple[str, str]]]:
     """Titles and questions about the terms, none of them about a topic of the example or a real book."""
-    topics, free = topics_of(terms), names_none_held(books)
+    weighted, free = topics_of(terms, sentences), names_none_held(books)
+    topics, weights = list(weighted), list(weighted.values())
     subjects = [topic for topic in topics if dictionary.is_subject(topic[1])]
-    weights, alike = topic_weights(topics, sentences), [1.0] * len(subjects)
+    alike = [1.0] * len(subjects)
     found = {}
     for n, (name, forms, more, count) in enumerate((("titles", titles.TITLES, titles.COMPOUNDS, compose[0]),
                                                     ("questions", titles.QUESTIONS, [], compose[1]))):
@@ -58,10 +55,9 @@ def composed(terms, sentences, books, compose: tuple[int, int], seed: int) -> di
 
 def asker(terms, sentences, books, held: set[str]) -> titles.Asker:
     """Who asks for ever more of them, about topics that nothing held out names."""
-    topics, free = topics_of(terms), names_none_held(books)
-    kept = [(topic, weight) for topic, weight in zip(topics, topic_weights(topics, sentences))
-            if free(*topic) and not set(map(corpus.bare, topic)) & held]
-    return titles.Asker([topic for topic, _ in kept], [weight for _, weight in kept], held)
+    free = names_none_held(books)
+    kept = {topic: weight for topic, weight in topics_of(terms, sentences).items() if free(*topic) and not set(map(corpus.bare, topic)) & held}
+    return titles.Asker(list(kept), list(kept.values()), held)
 
 
 def read(corpus_path: str, dictionary_path: str | None, compose: tuple[int, int], seed: int) -> Data:

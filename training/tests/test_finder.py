@@ -159,6 +159,14 @@ def test_strange_pieces_leave_a_prompt_whole():
     assert pieces.among_strangers(ids, len(ids), rng) == ids
 
 
+def test_a_thing_no_picture_has_is_often_named_by_strange_words(pictures):
+    strange, rng = {"en": ["qqq"], "zh": ["嗨"]}, np.random.default_rng(0)
+    texts = [prompts.Asker(p, rng, strange=strange).ask("absent word", language).text for p in pictures for language in ("en", "zh")]
+    assert 0.5 < sum("qqq" in text or "嗨" in text for text in texts) / len(texts) < 0.9
+    words = Pieces().strange_words
+    assert not {"red", "car", "please"} & set(words["en"]) and not {"红", "车", "请"} & set(words["zh"]) and min(map(len, words.values())) > 1000
+
+
 def test_blocks_merge_and_spread_back():
     x = torch.arange(2 * 4 * 6 * 3.0).view(2, 4, 6, 3)
     assert merge(x, 2).shape == (2, 2, 3, 12) and (spread(merge(x, 2), 2) == x).all()
@@ -188,7 +196,7 @@ def test_what_was_read_and_not_wanted_costs():
 
 def test_the_words_that_say_what_is_asked_for_are_known():
     pieces = Pieces()
-    told = lambda text: [pieces.sp.id_to_piece(pieces.sp.piece_to_id(p)) for p in pieces.sp.encode(text, out_type=str) if pieces.ids[p] in pieces.named]
+    told = lambda text: [p for p in pieces.sp.encode(text, out_type=str) if pieces.ids[p] in pieces.named]
     assert told("find the red car") == ["▁red", "▁car"] and told("where is the elephant?") == ["▁elephant"]
     assert "".join(told("图里的蓝色的车")).replace("的", "") == "蓝色车"
 
