@@ -13,6 +13,7 @@
 #include "lens/page.h"
 #include "lens/terminal.h"
 #include "models/translator.h"
+#include "picture/encode.h"
 #include "picture/overlay.h"
 #include "picture/png.h"
 #include "picture/resize.h"
@@ -95,8 +96,8 @@ void write_overlay(const std::string& path, picture::Image image, const std::vec
                          std::to_string(std::lround(object.score * 100)) + "%"});
   std::reverse(painted.begin(), painted.end());
   picture::paint(image, painted);
-  const std::vector<std::uint8_t> png = picture::encode_png(image);
-  write_file(path, {reinterpret_cast<const char*>(png.data()), png.size()});
+  const std::vector<std::uint8_t> file = picture::encode(image, *picture::format_of(path));
+  write_file(path, {reinterpret_cast<const char*>(file.data()), file.size()});
 }
 
 lens::FindRun run_of(const Found& found, const layers::AttentionTape& looked, const Frame& frame,
@@ -176,7 +177,12 @@ void add_find_command(CLI::App& app) {
       ->type_name("");
   sub->add_option(
          "-o,--out", command->out,
-         "Also write the picture with the masks, their outlines and scores over it, as PNG")
+         "Also write the picture with the masks, their outlines and scores over it: .png or .jpg")
+      ->check([](const std::string& path) {
+        return picture::format_of(path)
+                   ? ""
+                   : "expected a name that ends in .png, .jpg or .jpeg, got " + path;
+      })
       ->type_name("FILE");
   sub->add_flag("--show", command->show,
                 "Also what each object read: words with their shares, and a map of the patches");

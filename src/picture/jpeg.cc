@@ -9,6 +9,7 @@
 // clang-format on
 
 #include <algorithm>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 
@@ -19,20 +20,61 @@ namespace {
 
 // A progressive file of a few kilobytes can ask for thousands of passes over every pixel; real ones have about ten.
 constexpr int kMostScans = 200;
+constexpr int kQuality = 92;  // of 100: a person sees no difference
 constexpr std::string_view kExif{"Exif\0\0", 6};
 
-// libjpeg's decoder. It reports errors by calling `stop`, which must not return: it jumps back into `step`, past frames of libjpeg
-// and of a lambda only, none of which has anything to destroy.
-class Decoder {
+// What decoder and encoder share: libjpeg's errors. It reports them by calling `stop`, which must not return: it jumps back into
+// `step`, past frames of libjpeg and of a lambda only, none of which has anything to destroy.
+class Guarded {
+ public:
+  Guarded() {
+    jpeg_std_error(&errors_);
+    errors_.error_exit = [](j_common_ptr common) {
+      static_cast<Guarded*>(common->client_data)->stop();
+    };
+    errors_.output_message = [](j_common_ptr) {};
+  }
+  virtual ~Guarded() = default;
+  Guarded(const Guarded&) = delete;
+  Guarded& operator=(const Guarded&) = delete;
+
+  // Runs calls of libjpeg; what they complain about is thrown as Error.
+  template <typename Calls>
+  void step(const Calls& calls) {
+    if (setjmp(back_) != 0) throw Error(complaint());
+    calls();
+  }
+
+ protected:
+  // To be called before libjpeg is.
+  template <typename Info>
+  void guard(Info& info) {
+    info.err = &errors_;
+    info.client_data = this;
+    common_ = reinterpret_cast<j_common_ptr>(&info);
+  }
+  [[noreturn]] void stop() { longjmp(back_, 1); }
+  std::string text() const {
+    char text[JMSG_LENGTH_MAX];
+    errors_.format_message(common_, text);
+    return text;
+  }
+  virtual std::string complaint() const = 0;
+
+  jpeg_error_mgr errors_{};
+
+ private:
+  j_common_ptr common_ = nullptr;
+  std::jmp_buf back_{};
+};
+
+class Decoder : public Guarded {
  public:
   Decoder() {
-    info.err = jpeg_std_error(&errors_);
-    info.client_data = this;
-    errors_.error_exit = [](j_common_ptr common) { self(common).stop(); };
+    guard(info);
     errors_.emit_message = [](j_common_ptr common, int level) {
       if (level < 0) self(common).warned();
     };
-    errors_.output_message = [](j_common_ptr) {};
     progress_.progress_monitor = [](j_common_ptr common) {
       Decoder& decoder = self(common);
       if (decoder.info.input_scan_number > kMostScans) {
@@ -43,43 +85,56 @@ class Decoder {
     step([this] { jpeg_create_decompress(&info); });
     info.progress = &progress_;
   }
-  ~Decoder() { jpeg_destroy_decompress(&info); }
-  Decoder(const Decoder&) = delete;
-  Decoder& operator=(const Decoder&) = delete;
-
-  // Runs calls of libjpeg; what they complain about is thrown as Error.
-  template <typename Calls>
-  void step(const Calls& calls) {
-    if (setjmp(back_) != 0) {
-      if (cut_) throw Error("is a truncated JPEG: it ends before its pixels do");
-      if (too_many_scans_)
-        throw Error("is a JPEG with more than " + std::to_string(kMostScans) + " scans");
-      char text[JMSG_LENGTH_MAX];
-      errors_.format_message(reinterpret_cast<j_common_ptr>(&info), text);
-      throw Error("is no JPEG that can be read: " + std::string(text));
-    }
-    calls();
-  }
+  ~Decoder() override { jpeg_destroy_decompress(&info); }
 
   bool damaged() const { return errors_.num_warnings > 0; }
 
   jpeg_decompress_struct info{};
 
  private:
-  static Decoder& self(j_common_ptr common) { return *static_cast<Decoder*>(common->client_data); }
-  [[noreturn]] void stop() { longjmp(back_, 1); }
+  static Decoder& self(j_common_ptr common) {
+    return static_cast<Decoder&>(*static_cast<Guarded*>(common->client_data));
+  }
   void warned() {
     ++errors_.num_warnings;
     if (errors_.msg_code != JWRN_JPEG_EOF) return;
     cut_ = true;
     stop();
   }
+  std::string complaint() const override {
+    if (cut_) return "is a truncated JPEG: it ends before its pixels do";
+    if (too_many_scans_) return "is a JPEG with more than " + std::to_string(kMostScans) + " scans";
+    return "is no JPEG that can be read: " + text();
+  }
 
-  jpeg_error_mgr errors_{};
   jpeg_progress_mgr progress_{};
-  std::jmp_buf back_{};
   bool cut_ = false;
   bool too_many_scans_ = false;
+};
+
+class Encoder : public Guarded {
+ public:
+  Encoder() {
+    guard(info);
+    step([this] {
+      jpeg_create_compress(&info);
+      jpeg_mem_dest(&info, &data_, &size_);
+    });
+  }
+  ~Encoder() override {
+    jpeg_destroy_compress(&info);
+    std::free(data_);
+  }
+
+  Bytes written() const { return {data_, size_}; }
+
+  jpeg_compress_struct info{};
+
+ private:
+  std::string complaint() const override { return "cannot be written as JPEG: " + text(); }
+
+  unsigned char* data_ = nullptr;  // libjpeg's, of malloc
+  unsigned long size_ = 0;
 };
 
 int orientation_of(const jpeg_decompress_struct& info) {
@@ -135,6 +190,29 @@ Image decode_jpeg(Bytes file, const Limits& limits, int& orientation) {
   });
   image.damaged = decoder.damaged();
   return image;
+}
+
+std::vector<std::uint8_t> encode_jpeg(const Image& image) {
+  Encoder encoder;
+  jpeg_compress_struct& info = encoder.info;
+  encoder.step([&] {
+    info.image_width = static_cast<JDIMENSION>(image.width);
+    info.image_height = static_cast<JDIMENSION>(image.height);
+    info.input_components = 3;
+    info.in_color_space = JCS_RGB;
+    jpeg_set_defaults(&info);
+    jpeg_set_quality(&info, kQuality, TRUE);
+    info.comp_info[0].h_samp_factor = info.comp_info[0].v_samp_factor = 1;  // outlines stay sharp
+    jpeg_start_compress(&info, TRUE);
+    while (info.next_scanline < info.image_height) {
+      // libjpeg's rows are not const, and it does not write to them
+      auto* row = const_cast<JSAMPLE*>(image.rgb.data() + info.next_scanline * image.width * 3);
+      jpeg_write_scanlines(&info, &row, 1);
+    }
+    jpeg_finish_compress(&info);
+  });
+  const Bytes written = encoder.written();
+  return {written.begin(), written.end()};
 }
 
 }  // namespace qkv::picture

@@ -11,4 +11,7 @@ bool is_jpeg(Bytes file);
 // with wrong data in the middle is read as far as the decoder can. Throws Error.
 Image decode_jpeg(Bytes file, const Limits& limits, int& orientation);
 
+// A baseline JPEG file. Throws Error for a picture that libjpeg refuses.
+std::vector<std::uint8_t> encode_jpeg(const Image& image);
+
 }  // namespace qkv::picture

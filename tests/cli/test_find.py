@@ -136,7 +136,7 @@ def test_text(find, finds_nothing):
     assert "\x1b" not in "".join(lines)
     both = find.ok("red car", "red car", PICTURES / "street.png").splitlines()
     assert both == lines + lines[1:]
-    said = {"red car": "nothing here is a red car (probability that something is: ", "apple": "nothing here is an apple (",
+    said = {"red car": "nothing here is a red car (probability that something is: ", "apple": "nothing here is an apple (", "unicorn": "nothing here is a unicorn (",
             "red cars": "nothing here is “red cars” (", "where is the car?": "nothing here is “where is the car?” (", "红色的车": "图里没有“红色的车”（有的概率："}
     for prompt, sentence in said.items():
         answer = finds_nothing.json(prompt, PICTURES / "street.png")
@@ -182,6 +182,10 @@ def test_overlay(find, tmp_path):
     assert after.shape == before.shape and changed[anywhere].mean() > 0.95
     labels = (changed & ~anywhere).sum()
     assert labels <= len(objects) * 35 * 14  # four characters of 3×5 dots, two pixels a dot, and a margin
+    find.ok("red car", PICTURES / "street.png", "--out", tmp_path / "found.jpg")
+    assert (tmp_path / "found.jpg").read_bytes()[:3] == b"\xff\xd8\xff"
+    lost = np.abs(opened(tmp_path / "found.jpg").astype(int) - after)
+    assert lost.mean() < 6, lost.mean()
 
 
 # ---- files of every kind, against Pillow
@@ -306,6 +310,7 @@ def test_usage(find):
     assert "PICTURE" in find.fails(2, "car")
     find.fails(2, "car", PICTURES / "street.png", "--threads", 0)
     assert "cannot write" in find.fails(1, "car", PICTURES / "street.png", "--out", "/nowhere/a.png")
+    assert "expected a name that ends in .png, .jpg or .jpeg, got a.webp" in find.fails(2, "car", PICTURES / "street.png", "--out", "a.webp")
     for word in ("PROMPT", "--json", "--out", "--model"):
         assert word in Qkv().ok("find", "--help")
 

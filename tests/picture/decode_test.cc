@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <string>
 
+#include "picture/encode.h"
+#include "picture/jpeg.h"
 #include "picture/orientation.h"
 #include "picture/png.h"
 #include "tests/picture/files.h"
@@ -39,6 +41,28 @@ TEST(Decode, PngIsWhatWasWritten) {
     EXPECT_EQ(farthest(read, image), 0);
     EXPECT_FALSE(read.damaged);
   }
+}
+
+TEST(Decode, JpegIsNearWhatWasWritten) {
+  for (const auto& [width, height] : {std::pair{1, 1}, {7, 3}, {64, 48}}) {
+    const Image image = slopes(width, height);
+    const File file = encode(image, Format::jpeg);
+    EXPECT_TRUE(is_jpeg(file));
+    EXPECT_LE(farthest(decode(file), image), 12) << width;
+  }
+  Image none = slopes(1, 1);
+  none.width = 0;
+  EXPECT_THROW(encode(none, Format::jpeg), Error);
+  EXPECT_THROW(encode(none, Format::png), Error);
+}
+
+TEST(Encode, TheNameSaysTheFormat) {
+  for (const char* name : {"a.png", "a.PNG", "a", "out.d/a", "/dev/fd/63"})
+    EXPECT_EQ(format_of(name), Format::png) << name;
+  for (const char* name : {"a.jpg", "a.jpeg", "A.JPG", "a.png.jpg"})
+    EXPECT_EQ(format_of(name), Format::jpeg) << name;
+  for (const char* name : {"a.webp", "a.gif", "a.jpg.txt", "a."})
+    EXPECT_EQ(format_of(name), std::nullopt) << name;
 }
 
 TEST(Decode, JpegOfEveryKindIsNear) {
