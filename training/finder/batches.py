@@ -9,7 +9,7 @@ import numpy as np
 import sentencepiece
 import torch
 
-from . import prompts, scenes
+from . import prompts, scenes, strange
 from .lexicon import CLASS_NAMES, CLASSES, COLOUR_NAMES, COLOUR_WORDS
 from .model import Shape
 
@@ -54,11 +54,12 @@ class Pieces:
 
     @cached_property
     def strange_words(self) -> dict[str, list[str]]:
-        """Those of them that are words of English or Chinese."""
+        """By language: those of them that are words, and twice as many that are made up, of any pieces."""
         strangers = set(self.strangers.tolist())
         pieces = [piece for piece, i in self.ids.items() if i in strangers]
-        return {"en": [p[1:] for p in pieces if p[0] == "▁" and len(p) > 3 and p[1:].isascii() and p[1:].isalpha()],
-                "zh": [p for p in pieces if all("\u4e00" <= c <= "\u9fff" for c in p)]}
+        words = {"en": [p[1:] for p in pieces if p[0] == "▁" and len(p) > 3 and p[1:].isascii() and p[1:].isalpha()],
+                 "zh": [p for p in pieces if all("\u4e00" <= c <= "\u9fff" for c in p)]}
+        return {language: [*found, *strange.made_up(language, 2 * len(found))] for language, found in words.items()}
 
     def among_strangers(self, ids: list[int], most: int, rng) -> list[int]:
         """A prompt's pieces, the end included, with one to three others before or after them, if there is room."""
@@ -164,8 +165,8 @@ class Pictures(torch.utils.data.Dataset):
         number = self.first + index
         picture = scenes.draw(self.split, number)
         rng = np.random.Generator(np.random.SFC64([self.seed, number, 77]))
-        strange = self.pieces.strange_words if self.split == "train" else None
-        asked = prompts.Asker(picture, rng, self.split == "unseen", self.unseen_wording, strange).make(self.per)
+        words = self.pieces.strange_words if self.split == "train" else None
+        asked = prompts.Asker(picture, rng, self.split == "unseen", self.unseen_wording, words).make(self.per)
         pieces = [self.pieces(p.text, self.shape.words) for p in asked]
         if self.split == "train":
             rng = np.random.Generator(np.random.SFC64([self.seed, number, 78]))

@@ -11,7 +11,7 @@ import numpy as np
 import skia
 
 from .answers import Answer
-from .evaluate import SETS, load, measure, overlaps, readings, table
+from .evaluate import SETS, believed, load, measure, overlaps, readings, table
 from .lexicon import CLASSES, COLOURS, UNSEEN_PAIRS
 from .prompts import Prompt
 
@@ -90,6 +90,13 @@ def reads(shares: list[dict]) -> list[str]:
     return lines + [f"| decoder layer {n} | {cell(s, 'patches')} | {cell(s, 'words')} |" for n, s in enumerate(shares)]
 
 
+def unknown(words: dict) -> str:
+    """A sentence: how often words of no class are taken for something."""
+    told = lambda language, name: f"{100 * words[language]['believed']:.1f}% of {words[language]['prompts']} prompts in {name} ({words[language]['words']} words)"
+    return ("Asked for things of no class by words that it never met in training (one word alone, such as unicorn or 冰箱), it believes wrongly that they are there in "
+            f"{told('en', 'English')} and {told('zh', 'Chinese')}.")
+
+
 def card(result: dict, shares: list[dict], pictures: int, seconds: float, parameters: int, remark: str) -> str:
     pairs = ", ".join(f"{colour} {name}" for name, colour in sorted(UNSEEN_PAIRS))
     lines = ["---", "license: apache-2.0", "language: [en, zh]", "pipeline_tag: image-segmentation", "---",
@@ -99,7 +106,7 @@ def card(result: dict, shares: list[dict], pictures: int, seconds: float, parame
              "`training/finder/card.py` from measured numbers.", "",
              f"Trained on {pictures} drawn pictures of {len(CLASSES)} classes in {len(COLOURS)} colours, {seconds / 3600:.1f} hours; "
              "it knows drawings of this kind and nothing else. How it is made: `training/finder`.", *([remark] if remark else []), "",
-             *goals(result), "", *gaps(result), "", *reads(shares), "", f"Pairs never drawn nor asked for in training: {pairs}.", "", "```"]
+             *goals(result), "", *gaps(result), "", *reads(shares), "", unknown(result["unknown words"]), "", f"Pairs never drawn nor asked for in training: {pairs}.", "", "```"]
     lines += [table(name, result[name]) for name in SETS]
     lines += ["```", "Mask IoU is the mean over objects, a missed one counting 0; union IoU that of all masks of a prompt together.", "",
               "The worst answers of the first set (red: answer, green: truth, below it):", "", "![failures](failures.png)", "",
@@ -128,6 +135,7 @@ def main():
         print(table(name, result[name]), flush=True)
     a.out.mkdir(parents=True, exist_ok=True)
     sheet([c[2:] for c in cases], a.out / "failures.png")
+    result["unknown words"] = believed(model, max(1, a.pictures // 10))
     shares = readings(model, max(1, a.pictures // 5))
     (a.out / "scores.json").write_text(json.dumps(result | {"readings": shares}, indent=1) + "\n")
     _, pictures, seconds, _ = torch.load(a.work / "checkpoint.pt", map_location="cpu", weights_only=False)["at"]

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from . import prompts
-from .answers import Answer, answers
-from .batches import Batch, Pictures, collate_kept
+from . import prompts, strange
+from .answers import Answer, Thresholds, answers
+from .batches import Batch, Pictures, Pieces, collate, collate_kept
 from .lexicon import UNSEEN_PAIRS
 from .losses import covers, match
 from .model import Finder, Shape
@@ -121,6 +121,24 @@ def readings(model: Finder, pictures: int = 50, per: int = 8) -> list[dict]:
     return [{name: round(sum(values) / len(values), 4) for name, values in shares.items()} for shares in found]
 
 
+def believed(model: Finder, pictures: int = 25) -> dict:
+    """By language, prompts that are one real word of no class, which training never asked for: how many words, how many prompts over so many held-out
+    pictures, and the share of them that the model takes for present."""
+    data = Pictures("seen", pictures, 1, model.shape, seed=1)
+    pieces = Pieces()
+    met = {language: {*words, *(foreign for row in prompts.FOREIGN[language] for foreign in row)} for language, words in pieces.strange_words.items()}
+    prompts_of = {language: [word for word in words if word not in met[language]] for language, words in strange.REAL.items()}
+    wrong = dict.fromkeys(prompts_of, 0)
+    for batch in torch.utils.data.DataLoader(data, batch_size=1, collate_fn=collate):
+        for language, words in prompts_of.items():
+            ids = [torch.tensor(pieces(word, model.shape.words)) for word in words]
+            with torch.no_grad():
+                out = model(batch.rgb, torch.nn.utils.rnn.pad_sequence(ids, batch_first=True), torch.tensor([len(i) for i in ids]))
+            wrong[language] += int((torch.sigmoid(out["layers"][-1]["presence"]) >= Thresholds.presence).sum())
+    return {language: {"words": len(words), "prompts": len(words) * pictures, "believed": round(wrong[language] / (len(words) * pictures), 4)}
+            for language, words in prompts_of.items()}
+
+
 def load(work: Path) -> Finder:
     """The averaged weights of a run."""
     kept = torch.load(work / "checkpoint.pt", map_location="cpu", weights_only=False)
@@ -147,6 +165,8 @@ def main():
     for name in SETS:
         result[name] = measure(model, name, a.pictures)
         print(table(name, result[name]), flush=True)
+    result["unknown words"] = believed(model, max(1, a.pictures // 10))
+    print(f"believed unknown words: {result['unknown words']}")
     (a.work / "scores.json").write_text(json.dumps(result, indent=1))
 
 

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("skia")
 import torch
 
-from training.finder import lexicon, prompts, scenes
+from training.finder import lexicon, prompts, scenes, strange
 from training.finder.answers import OUTSIDE, answers, distinct, inside
 from training.finder.batches import Batch, Pictures, Pieces, collate
 from training.finder.canvas import Canvas, oval, rect
@@ -167,6 +167,16 @@ def test_a_thing_no_picture_has_is_often_named_by_strange_words(pictures):
     assert not {"red", "car", "please"} & set(words["en"]) and not {"红", "车", "请"} & set(words["zh"]) and min(map(len, words.values())) > 1000
 
 
+def test_made_up_words_are_spelled_like_others():
+    pieces = Pieces()
+    for language, known in (("en", "car"), ("zh", "树")):
+        words = strange.made_up(language, 2000)
+        assert words == strange.made_up(language, 2000) and len(set(words)) == 2000 and known not in words
+        assert language == "en" or not any("树" in word or "红" in word for word in words)
+        met = {i for word in words for i in pieces(word, 24)[:-1]}
+        assert met & pieces.named and met - set(pieces.strangers.tolist()), "pieces of words that the model knows come in them too"
+
+
 def test_blocks_merge_and_spread_back():
     x = torch.arange(2 * 4 * 6 * 3.0).view(2, 4, 6, 3)
     assert merge(x, 2).shape == (2, 2, 3, 12) and (spread(merge(x, 2), 2) == x).all()
@@ -272,7 +282,8 @@ def test_scores_and_card_of_a_small_run(tmp_path):
                           ("thresholds", "--pictures", "1"), ("card", "--pictures", "4", "--out", str(model), "--remark", "A run of two steps.")):
         subprocess.run([sys.executable, "-m", f"training.finder.{module}", "--work", str(tmp_path), *more], cwd=ROOT, check=True, capture_output=True)
     scores = json.loads((tmp_path / "scores.json").read_text())
-    assert set(scores) == {"seen pairs, new pictures", "unseen pairs", "unseen wordings"}
+    assert set(scores) == {"seen pairs, new pictures", "unseen pairs", "unseen wordings", "unknown words"}
+    assert all(s["words"] > 40 and 0 <= s["believed"] <= 1 for s in scores["unknown words"].values())
     assert scores["unseen wordings"]["all"]["prompts"] == 16
     told = (model / "README.md").read_text()
     assert "A run of two steps." in told and "Trained on 4 drawn pictures" in told and "**missed**" in told
