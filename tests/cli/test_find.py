@@ -359,7 +359,7 @@ def test_the_red_car_and_no_other(trained):
 
 
 def test_what_is_not_there(trained):
-    for prompt in ("blue car", "蓝色的车", "elephant"):
+    for prompt in ("blue car", "蓝色的车", "elephant", "zebra", "unicorn", "bla bla", "xyzzy", "恐龙", "机器人", "red dragon"):
         assert trained.json(prompt, PICTURES / "street.png")["objects"] == [], prompt
 
 
