@@ -164,7 +164,7 @@ def test_a_thing_no_picture_has_is_often_named_by_strange_words(pictures):
     texts = [prompts.Asker(p, rng, strange=strange).ask("absent word", language).text for p in pictures for language in ("en", "zh")]
     assert 0.5 < sum("qqq" in text or "嗨" in text for text in texts) / len(texts) < 0.9
     words = Pieces().strange_words
-    assert not {"red", "car", "please"} & set(words["en"]) and not {"红", "车"} & set(words["zh"]) and min(map(len, words.values())) > 1000
+    assert not {"red", "car"} & set(words["en"]) and not {"红", "车"} & set(words["zh"]) and min(map(len, words.values())) > 1000
 
 
 def test_made_up_words_are_spelled_like_others():
