@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -20,6 +21,7 @@ namespace {
 
 // A progressive file of a few kilobytes can ask for thousands of passes over every pixel; real ones have about ten.
 constexpr int kMostScans = 200;
+constexpr std::size_t kLeastRoom = 4096;
 constexpr int kQuality = 92;  // of 100: a person sees no difference
 constexpr std::string_view kExif{"Exif\0\0", 6};
 
@@ -114,7 +116,11 @@ class Decoder : public Guarded {
 
 class Encoder : public Guarded {
  public:
-  Encoder() {
+  // room: bytes the file most likely has at most; libjpeg finds more where it needs more
+  explicit Encoder(std::size_t room)
+      : room_(std::make_unique_for_overwrite<unsigned char[]>(room)),
+        data_(room_.get()),
+        size_(room) {
     guard(info);
     step([this] {
       jpeg_create_compress(&info);
@@ -123,9 +129,10 @@ class Encoder : public Guarded {
   }
   ~Encoder() override {
     jpeg_destroy_compress(&info);
-    std::free(data_);
+    if (data_ != room_.get()) std::free(data_);
   }
 
+  // Of a finished file; libjpeg says where it lies at the very end only.
   Bytes written() const { return {data_, size_}; }
 
   jpeg_compress_struct info{};
@@ -133,8 +140,9 @@ class Encoder : public Guarded {
  private:
   std::string complaint() const override { return "cannot be written as JPEG: " + text(); }
 
-  unsigned char* data_ = nullptr;  // libjpeg's, of malloc
-  unsigned long size_ = 0;
+  std::unique_ptr<unsigned char[]> room_;
+  unsigned char* data_;  // in room_, or of malloc
+  unsigned long size_;
 };
 
 int orientation_of(const jpeg_decompress_struct& info) {
@@ -193,7 +201,7 @@ Image decode_jpeg(Bytes file, const Limits& limits, int& orientation) {
 }
 
 std::vector<std::uint8_t> encode_jpeg(const Image& image) {
-  Encoder encoder;
+  Encoder encoder(kLeastRoom + image.rgb.size() / 3);
   jpeg_compress_struct& info = encoder.info;
   encoder.step([&] {
     info.image_width = static_cast<JDIMENSION>(image.width);

@@ -50,6 +50,13 @@ TEST(Decode, JpegIsNearWhatWasWritten) {
     EXPECT_TRUE(is_jpeg(file));
     EXPECT_LE(farthest(decode(file), image), 12) << width;
   }
+  Image noise = slopes(96, 96);  // a larger file than the encoder makes room for
+  std::uint32_t state = 1;
+  for (std::uint8_t& value : noise.rgb)
+    value = static_cast<std::uint8_t>((state = state * 1664525 + 1013904223) >> 24);
+  const File large = encode(noise, Format::jpeg);
+  EXPECT_GT(large.size(), 96U * 96 + 4096);
+  EXPECT_EQ(decode(large).width, 96);
   Image none = slopes(1, 1);
   none.width = 0;
   EXPECT_THROW(encode(none, Format::jpeg), Error);
