@@ -1,7 +1,6 @@
 #include "picture/encode.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <string>
 
 #include "picture/jpeg.h"
@@ -10,7 +9,9 @@
 namespace qkv::picture {
 
 std::optional<Format> format_of(std::string_view path) {
-  std::string ending = std::filesystem::path(path).extension().string();
+  const std::string_view name = path.substr(path.rfind('/') + 1);
+  const std::size_t dot = name.rfind('.');
+  std::string ending(dot == std::string_view::npos ? "" : name.substr(dot));
   std::transform(ending.begin(), ending.end(), ending.begin(),
                  [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   if (ending.empty() || ending == ".png") return Format::png;
