@@ -93,7 +93,7 @@ def reads(shares: list[dict]) -> list[str]:
 def unknown(words: dict) -> str:
     """A sentence: how often words of no class are taken for something."""
     told = lambda language, name: f"{100 * words[language]['believed']:.1f}% of {words[language]['prompts']} prompts in {name} ({words[language]['words']} words)"
-    return ("Asked for things of no class by words that it never met in training (one word alone, such as unicorn or 冰箱), it believes wrongly that they are there in "
+    return ("Asked for things of no class by words that it never met in training (one word alone, such as unicorn or 独角兽), it believes wrongly that they are there in "
             f"{told('en', 'English')} and {told('zh', 'Chinese')}.")
 
 
