@@ -15,7 +15,6 @@
 #include "models/translator.h"
 #include "picture/encode.h"
 #include "picture/overlay.h"
-#include "picture/png.h"
 #include "picture/resize.h"
 #include "picture/rle.h"
 
@@ -121,7 +120,7 @@ void write_page(const FindCommand& command, const picture::Image& image,
   std::vector<lens::FindRun> runs;
   for (const Found& found : all) runs.push_back(run_of(found, looked, frame, config));
   const picture::Image small = picture::at_most(image, kPagePixels);
-  const std::vector<std::uint8_t> png = picture::encode_png(small);
+  const std::vector<std::uint8_t> png = picture::encode(small, picture::Format::png);
   const std::string data = lens::page_data(
       runs, {small.width, small.height, {reinterpret_cast<const char*>(png.data()), png.size()}});
   write_file(command.html, lens::find_page(data));

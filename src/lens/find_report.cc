@@ -42,8 +42,8 @@ std::string with_article(const std::string& prompt) {
   const std::string& last = words.back();
   const bool plural = last.ends_with('s') && !last.ends_with("ss") && !last.ends_with("us");
   if (plural || among(last, kMasses)) return quoted;
-  const bool you = prompt.starts_with("uni") || prompt.starts_with("eu");  // sounds like it
-  const bool vowel = !you && std::string_view("aeiou").find(prompt[0]) != std::string_view::npos;
+  const bool with_y = prompt.starts_with("uni") || prompt.starts_with("eu");  // as it is said
+  const bool vowel = !with_y && std::string_view("aeiou").find(prompt[0]) != std::string_view::npos;
   return (vowel ? "an " : "a ") + prompt;
 }
 

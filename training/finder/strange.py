@@ -11,9 +11,9 @@ CODAS = ("", "", "", "b", "ck", "d", "ff", "g", "ght", "l", "ll", "m", "n", "nd"
 ENDINGS = ("", "", "", "", "a", "al", "e", "er", "et", "ic", "ing", "ium", "le", "or", "ous", "tion", "ty", "y")
 # The 3755 most common characters, level 1 of GB 2312
 CHARACTERS = tuple(c for row in range(0xB0, 0xD8) for cell in range(0xA1, 0xFF) for c in bytes([row, cell]).decode("gb2312", "ignore"))
-KNOWN = {"en": frozenset(text for c in CLASSES.values() for n, word in enumerate(c.en) for text in (word, c.plural(n)))
-         | {word for en, _ in COLOUR_WORDS.values() for word in en},
-         "zh": frozenset(text for c in CLASSES.values() for text in c.zh) | {word for _, zh in COLOUR_WORDS.values() for word in zh}}
+ENGLISH = frozenset(text for c in CLASSES.values() for n, word in enumerate(c.en) for text in (word, c.plural(n))) | {
+    word for en, _ in COLOUR_WORDS.values() for word in en}
+CHINESE = frozenset(text for c in CLASSES.values() for text in c.zh) | {word for _, zh in COLOUR_WORDS.values() for word in zh}
 
 # Real words of no class, no animal or person like one of a class, for measuring.
 REAL = {
@@ -41,11 +41,16 @@ def chinese(rng: np.random.Generator) -> str:
     return "".join(rng.choice(CHARACTERS, rng.choice([1, 2, 3], p=[0.1, 0.6, 0.3])))
 
 
+def says_something(word: str) -> bool:
+    """Whether it is the name of a class or of a colour, or in Chinese holds one; and English of one or two letters."""
+    return word in ENGLISH or any(name in word for name in CHINESE) or (word.isascii() and len(word) < 3)
+
+
 def made_up(language: str, count: int, seed: int = 0) -> list[str]:
-    """Different words of "en" or "zh"; none holds the name of a class or of a colour in Chinese, or is one in English."""
-    rng, known, out = np.random.default_rng(seed), KNOWN[language], {}
+    """Different words of "en" or "zh" that say nothing."""
+    rng, make, out = np.random.default_rng(seed), {"en": english, "zh": chinese}[language], {}
     while len(out) < count:
-        word = english(rng) if language == "en" else chinese(rng)
-        if len(word) > (2 if language == "en" else 0) and not (word in known if language == "en" else any(name in word for name in known)):
+        word = make(rng)
+        if not says_something(word):
             out[word] = None
     return list(out)
